@@ -1,0 +1,189 @@
+"""The pieces that several ports share, equal to PyTorch's arithmetic.
+
+Parameters keep the dtype they were loaded in and activations follow the input;
+sums, softmax and norms run in at least float32.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Tap(NamedTuple):
+  """The states of one stage, and which of their time steps are valid."""
+
+  name: str
+  states: Float[Array, 'batch time dim']
+  mask: Bool[Array, 'batch time']
+
+
+class TapSpec(NamedTuple):
+  """What a tap will be, known without running the network.
+
+  Names say the stage: 'speech/layer_01'. A second slash marks a finer tap
+  inside a stage: 'speech/layer_01/attn'.
+  """
+
+  name: str
+  dim: int
+
+
+def select(specs: list[TapSpec], fine: bool) -> tuple[TapSpec, ...]:
+  """All taps, or only those at the boundaries of stages."""
+  return tuple(s for s in specs if fine or s.name.count('/') == 1)
+
+
+def wide(dtype: jax.typing.DTypeLike) -> jnp.dtype:
+  """The dtype that sums over `dtype` run in."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+class Linear(nnx.Linear):
+  """torch.nn.Linear: accumulates wide, returns the input's dtype."""
+
+  def __call__(
+    self, inputs: Float[Array, '*batch p']
+  ) -> Float[Array, '*batch q']:
+    kernel = self.kernel[...]
+    y = jax.lax.dot_general(
+      inputs.astype(kernel.dtype),
+      kernel,
+      (((inputs.ndim - 1,), (0,)), ((), ())),
+      preferred_element_type=wide(kernel.dtype),
+    )
+    if self.bias is not None:
+      y = y + self.bias[...]
+    return y.astype(inputs.dtype)
+
+
+class PointwiseConv(Linear):
+  """torch.nn.Conv1d with kernel 1 and no bias, over [batch, time, dim]."""
+
+  def __init__(self, p: int, q: int, *, rngs: nnx.Rngs):
+    super().__init__(p, q, use_bias=False, rngs=rngs)
+
+
+class DepthwiseConv(nnx.Module):
+  """torch.nn.Conv1d with groups = channels, no bias, causal padding.
+
+  Written as one multiply-add per kernel position: XLA fuses them, where its
+  grouped convolution is many times slower on a CPU.
+  """
+
+  def __init__(self, dim: int, size: int, *, rngs: nnx.Rngs):
+    init = nnx.initializers.lecun_normal()
+    self.kernel = nnx.Param(init(rngs.params(), (size, dim)))
+
+  def __call__(
+    self, x: Float[Array, 'batch time dim']
+  ) -> Float[Array, 'batch time dim']:
+    kernel = self.kernel[...].astype(wide(x.dtype))
+    size, time = kernel.shape[0], x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (size - 1, 0), (0, 0)))
+    y = sum(kernel[i] * padded[:, i : i + time] for i in range(size))
+    return y.astype(x.dtype)
+
+
+class StridedConv(nnx.Module):
+  """torch.nn.Conv1d with stride = kernel and padding = kernel / 2.
+
+  Windows do not overlap, so it is one matrix product over ⌊time/kernel⌋ + 1
+  windows of the input padded by half a kernel in front.
+  """
+
+  def __init__(self, p: int, q: int, size: int, *, rngs: nnx.Rngs):
+    init = nnx.initializers.lecun_normal()
+    self.kernel = nnx.Param(init(rngs.params(), (size, p, q)))
+    self.bias = nnx.Param(jnp.zeros(q))
+
+  def __call__(
+    self, x: Float[Array, 'batch time p']
+  ) -> Float[Array, 'batch window q']:
+    kernel = self.kernel[...]
+    size, p, q = kernel.shape
+    batch, time, _ = x.shape
+    windows = time // size + 1
+    tail = max(windows * size - size // 2 - time, 0)
+    padded = jnp.pad(x, ((0, 0), (size // 2, tail), (0, 0)))
+    patches = padded[:, : windows * size].reshape(batch, windows, size * p)
+    y = jax.lax.dot_general(
+      patches.astype(kernel.dtype),
+      kernel.reshape(size * p, q),
+      (((2,), (0,)), ((), ())),
+      preferred_element_type=wide(kernel.dtype),
+    )
+    return (y + self.bias[...]).astype(x.dtype)
+
+
+class LayerNorm(nnx.LayerNorm):
+  """torch.nn.LayerNorm: two-pass variance, computed wide."""
+
+  def __init__(self, dim: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs):
+    super().__init__(dim, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+
+  def __call__(
+    self, x: Float[Array, '*batch dim'], *, mask: None = None
+  ) -> Float[Array, '*batch dim']:
+    return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+
+
+def glu(x: Float[Array, '*batch two_dim']) -> Float[Array, '*batch dim']:
+  """The first half of the channels times the sigmoid of the second."""
+  a, b = jnp.split(x, 2, axis=-1)
+  return a * jax.nn.sigmoid(b)
+
+
+def zero_padding(
+  x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
+) -> Float[Array, 'batch time dim']:
+  return jnp.where(mask[..., None], x, 0)
+
+
+def attention(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  bias: Float[Array, 'batch head query key'] | None = None,
+) -> Float[Array, 'batch query head_d']:
+  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated.
+
+  A query without any allowed key gets the mean of all values, not NaN: such
+  queries are padding, and nothing valid reads them.
+  """
+  dtype = wide(q.dtype)
+  scale = q.shape[-1] ** -0.5
+  logits = jnp.einsum('bqhd,bkhd->bhqk', q, k, preferred_element_type=dtype)
+  logits = logits * scale
+  if bias is not None:
+    logits = logits + bias
+  logits = jnp.where(allowed[:, None], logits, jnp.finfo(dtype).min)
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  mixed = jnp.einsum(
+    'bhqk,bkhd->bqhd', weights, v, preferred_element_type=dtype
+  )
+  return mixed.reshape(*mixed.shape[:2], -1).astype(q.dtype)
+
+
+def split_heads(
+  x: Float[Array, 'batch time dim'], heads: int
+) -> Float[Array, 'batch time head d']:
+  return x.reshape(*x.shape[:2], heads, -1)
+
+
+def sinusoid(
+  positions: Int[Array, 'batch time'], dim: int
+) -> Float[Array, 'batch time dim']:
+  """[sin(p w), cos(p w)] with w_k = 10000^(-k / (dim/2 - 1)).
+
+  The frequencies are rounded to float32 before the product, as in the
+  references' tables.
+  """
+  half = dim // 2
+  exponents = np.arange(half) * (-np.log(10000.0) / (half - 1))
+  phase = positions[..., None] * jnp.asarray(np.exp(exponents), jnp.float32)
+  return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)

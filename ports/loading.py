@@ -1,0 +1,273 @@
+"""Checkpoint → NNX module: total, tensor by tensor, straight to its sharding.
+
+Every parameter is filled, every key of the checkpoint is used or ignored by
+name with a reason, every shape is equal; else one error lists all of it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ports.checkpoints import CheckpointError, Tensor
+from ports.layers import (
+  DepthwiseConv,
+  LayerNorm,
+  Linear,
+  PointwiseConv,
+  StridedConv,
+  TapSpec,
+)
+
+Table = tuple[tuple[str, str], ...]
+
+
+class ConfigError(CheckpointError):
+  """A config value that the port does not handle."""
+
+
+class Rule(NamedTuple):
+  """Where a leaf stands in the checkpoint, and the axes it has there.
+
+  `axes` transposes the checkpoint's tensor, after dropping `squeeze`.
+  """
+
+  name: str
+  axes: tuple[int, ...] | None = None
+  squeeze: int | None = None
+
+  def read(self, tensor: np.ndarray) -> np.ndarray:
+    if self.squeeze is not None:
+      tensor = tensor.squeeze(self.squeeze)
+    return tensor if self.axes is None else tensor.transpose(self.axes)
+
+  def shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """What `read` makes of a shape; None where it cannot be read."""
+    rank = len(shape) - (self.squeeze is not None)
+    if self.squeeze is not None and (
+      self.squeeze >= len(shape) or shape[self.squeeze] != 1
+    ):
+      return None
+    if self.axes is not None and len(self.axes) != rank:
+      return None
+    return self.read(np.broadcast_to(np.empty(()), shape)).shape
+
+
+class Network(NamedTuple):
+  """What a port offers for one modality.
+
+  `config` makes the network's sizes from a parsed config.json, `encoder` the
+  network from them, `taps` the list of its taps (sizes, fine).
+  """
+
+  config: Callable[[Mapping[str, Any]], Any]
+  encoder: Callable[..., nnx.Module]
+  taps: Callable[..., tuple[TapSpec, ...]]
+  renames: Table
+  ignored: Table
+
+  def build(self, sizes: Any) -> Callable[[nnx.Rngs], nnx.Module]:
+    return lambda rngs: self.encoder(sizes, rngs=rngs)
+
+
+# The most derived class comes first.
+RULES: tuple[tuple[type, dict[str, Rule]], ...] = (
+  (PointwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=2)}),
+  (Linear, {'kernel': Rule('weight', (1, 0)), 'bias': Rule('bias')}),
+  (DepthwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=1)}),
+  (StridedConv, {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')}),
+  (LayerNorm, {'scale': Rule('weight'), 'bias': Rule('bias')}),
+  (nnx.Embed, {'embedding': Rule('weight')}),
+)
+KEPT_WIDE = (LayerNorm,)
+
+
+class Leaf(NamedTuple):
+  """One parameter: where it is in the module, and how it is filled."""
+
+  path: tuple[Any, ...]
+  key: str
+  rule: Rule
+  shape: tuple[int, ...]
+  wide: bool
+
+
+def leaves(model: nnx.Module) -> Iterator[Leaf]:
+  """Every parameter of a (possibly abstract) module."""
+  modules = dict(nnx.iter_modules(model))
+  for path, variable in nnx.to_flat_state(nnx.state(model)):
+    owner = modules[path[:-1]]
+    rules = next((r for cls, r in RULES if isinstance(owner, cls)), {})
+    rule = rules.get(path[-1], Rule(str(path[-1])))
+    key = '.'.join([*map(str, path[:-1]), rule.name])
+    wide = isinstance(owner, KEPT_WIDE)
+    yield Leaf(path, key, rule, variable.shape, wide)
+
+
+def load(
+  build: Callable[[nnx.Rngs], nnx.Module],
+  checkpoint: Mapping[str, Tensor],
+  renames: Table = (),
+  ignored: Table = (),
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  sharding: jax.sharding.Sharding | None = None,
+) -> nnx.Module:
+  """Fills a module from a checkpoint.
+
+  Args:
+    build: Makes the module; only its shapes are evaluated.
+    checkpoint: Lazy tensors by key, as `ports.checkpoints.open_checkpoint`
+      gives them.
+    renames: (pattern, replacement) on checkpoint keys, applied in order.
+    ignored: (pattern, reason) for checkpoint keys that are not loaded.
+    dtype: Of all parameters but those of norms, which stay float32.
+    sharding: Of every parameter; None is the default device.
+
+  Raises:
+    CheckpointError: Lists every parameter that is missing, every key that is
+      neither used nor ignored, and every shape that differs.
+  """
+  abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+  wanted = list(leaves(abstract))
+  sources = match(wanted, checkpoint, renames, ignored)
+  graphdef, state = nnx.split(abstract)
+  variables = dict(nnx.to_flat_state(state))
+  for leaf in wanted:
+    kind = jnp.float32 if leaf.wide else dtype
+    value = place(checkpoint[sources[leaf.key]], leaf.rule, kind, sharding)
+    variables[leaf.path] = variables[leaf.path].replace(value)
+  return nnx.merge(graphdef, nnx.from_flat_state(variables.items()))
+
+
+def match(
+  wanted: list[Leaf],
+  checkpoint: Mapping[str, Tensor],
+  renames: Table,
+  ignored: Table,
+) -> dict[str, str]:
+  """Parameter key → checkpoint key, or an error that lists what is wrong."""
+  missing = {leaf.key: leaf for leaf in wanted}
+  sources: dict[str, str] = {}
+  problems = []
+  for key in checkpoint:
+    if any(re.search(pattern, key) for pattern, _ in ignored):
+      continue
+    name = rename(key, renames)
+    if name in sources:
+      problems.append(f'{key}: the same parameter as {sources[name]}')
+    elif name in missing:
+      leaf = missing.pop(name)
+      shape = tuple(checkpoint[key].shape)
+      if leaf.rule.shape(shape) != leaf.shape:
+        problems.append(f'{key}: shape {shape} does not fill {leaf.shape}')
+      sources[name] = key
+    else:
+      problems.append(f'{key}: no parameter takes it')
+  problems += [f'{key}: not in the checkpoint' for key in missing]
+  if problems:
+    raise CheckpointError(
+      f'The checkpoint does not fit the model in {len(problems)} places:\n  '
+      + '\n  '.join(sorted(problems))
+    )
+  return sources
+
+
+def rename(key: str, renames: Table) -> str:
+  for pattern, replacement in renames:
+    key = re.sub(pattern, replacement, key)
+  return key
+
+
+def place(
+  tensor: Tensor,
+  rule: Rule,
+  dtype: jax.typing.DTypeLike,
+  sharding: jax.sharding.Sharding | None,
+) -> jax.Array:
+  """Reads one tensor, only the parts that this process holds of it."""
+  view = rule.read(tensor.read())
+
+  def part(index: tuple[slice, ...]) -> np.ndarray:
+    # Always a copy: the array must not stay a window into the file.
+    return np.array(view[index], dtype, order='C')
+
+  if sharding is None or sharding.is_fully_replicated:
+    value = jax.device_put(part((slice(None),) * view.ndim), sharding)
+  else:
+    value = jax.make_array_from_callback(view.shape, sharding, part)
+  return value.block_until_ready()
+
+
+def initialise(
+  build: Callable[[nnx.Rngs], nnx.Module], seed: int
+) -> nnx.Module:
+  """A module of random weights that depend on the seed and the names alone.
+
+  Kernels and embeddings are normal with variance 1 / fan-in (embeddings:
+  1 / dim), norms are the identity, other biases 0.
+  """
+  abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+  graphdef, state = nnx.split(abstract)
+  variables = dict(nnx.to_flat_state(state))
+  for leaf in leaves(abstract):
+    value = draw(leaf, seed)
+    variables[leaf.path] = variables[leaf.path].replace(jnp.asarray(value))
+  return nnx.merge(graphdef, nnx.from_flat_state(variables.items()))
+
+
+def draw(leaf: Leaf, seed: int) -> np.ndarray:
+  if leaf.path[-1] == 'scale':
+    return np.ones(leaf.shape, np.float32)
+  if leaf.path[-1] == 'bias':
+    return np.zeros(leaf.shape, np.float32)
+  embedding = leaf.path[-1] == 'embedding'
+  fan_in = leaf.shape[-1] if embedding else np.prod(leaf.shape[:-1])
+  entropy = [seed, *leaf.key.encode()]
+  normal = np.random.default_rng(entropy).standard_normal(leaf.shape)
+  return (normal / np.sqrt(fan_in)).astype(np.float32)
+
+
+# Fields that transformers writes into every config.json.
+TRANSFORMERS_FIELDS = (
+  r'^(_name_or_path|architectures|torch_dtype|dtype|transformers_version)$',
+  r'^(chunk_size_feed_forward|id2label|label2id|problem_type|return_dict)$',
+  r'^(is_encoder_decoder|tie_word_embeddings|use_cache)$',
+)
+
+
+def read_config(
+  config: Mapping[str, Any],
+  defaults: Mapping[str, Any],
+  required: Mapping[str, Any],
+  unread: tuple[str, ...],
+) -> dict[str, Any]:
+  """The values of `defaults`, as the config has them.
+
+  Raises:
+    ConfigError: Lists fields that are in none of the tables, and fields whose
+      value is not the required one.
+  """
+  problems = []
+  for name, value in config.items():
+    if name in required:
+      if value != required[name]:
+        problems.append(f'{name}={value!r}: only {required[name]!r} is handled')
+    elif name not in defaults and not any(re.search(p, name) for p in unread):
+      problems.append(f'{name}={value!r}: unknown')
+  if problems:
+    raise ConfigError(
+      'config.json asks for what this port does not handle:\n  '
+      + '\n  '.join(problems)
+    )
+  return {name: config.get(name, value) for name, value in defaults.items()}
+
+
+def take(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+  """The values that are fields of a config class."""
+  names = {field.name for field in dataclasses.fields(cls)}
+  return {name: value for name, value in values.items() if name in names}

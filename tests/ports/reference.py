@@ -1,0 +1,179 @@
+"""Tiny SeamlessM4T v2 encoders of the reference, and our ports of them."""
+
+import json
+
+import numpy as np
+import torch
+from flax import nnx
+from safetensors.torch import save_file
+from transformers import SeamlessM4Tv2Config
+from transformers.models.seamless_m4t_v2 import modeling_seamless_m4t_v2 as hf
+
+from ports import loading
+from ports.checkpoints import open_checkpoint
+
+TINY = {
+  'vocab_size': 120,
+  'hidden_size': 32,
+  'encoder_layers': 3,
+  'encoder_attention_heads': 4,
+  'encoder_ffn_dim': 48,
+  'decoder_layers': 1,
+  'decoder_attention_heads': 4,
+  'decoder_ffn_dim': 40,
+  'speech_encoder_layers': 3,
+  'speech_encoder_attention_heads': 2,
+  'speech_encoder_intermediate_size': 56,
+  'left_max_position_embeddings': 12,
+  'right_max_position_embeddings': 5,
+}
+
+
+def config(**changes) -> SeamlessM4Tv2Config:
+  made = SeamlessM4Tv2Config(**{**TINY, **changes})
+  made._attn_implementation = 'sdpa'
+  return made
+
+
+def redraw(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+  """Draws every parameter anew: no bias is 0 and no scale is 1."""
+  generator = torch.Generator().manual_seed(seed)
+  with torch.no_grad():
+    for name, parameter in module.named_parameters():
+      fan_in = parameter[0].numel() if parameter.ndim > 1 else 30
+      if 'embed_tokens' in name:
+        fan_in = parameter.shape[1]
+      noise = torch.randn(parameter.shape, generator=generator)
+      parameter.copy_(noise * fan_in**-0.5)
+      if 'norm' in name and name.endswith('weight'):
+        parameter.add_(1)
+  return module.eval()
+
+
+def encoders(made: SeamlessM4Tv2Config, seed: int = 0):
+  text = redraw(hf.SeamlessM4Tv2Encoder(made), seed)
+  speech = redraw(hf.SeamlessM4Tv2SpeechEncoder(made), seed + 1)
+  return text, speech
+
+
+def save(folder, made, text, speech, shards: int = 2):
+  """Writes both encoders as the hub lays a checkpoint out, decoder and all."""
+  folder.mkdir(parents=True, exist_ok=True)
+  tensors = {f'speech_encoder.{k}': v for k, v in speech.state_dict().items()}
+  for key, value in text.state_dict().items():
+    name = 'shared.weight' if 'embed_tokens' in key else f'text_encoder.{key}'
+    tensors[name] = value
+  tensors['text_decoder.layer_norm.weight'] = torch.ones(4)
+  tensors['t2u_model.model.encoder.layer_norm.bias'] = torch.ones(4)
+  tensors['vocoder.hifi_gan.conv_pre.bias'] = torch.ones(4)
+  names = sorted(tensors)
+  weight_map = {}
+  for shard in range(shards):
+    file = f'model-{shard + 1:05}-of-{shards:05}.safetensors'
+    part = {n: tensors[n].contiguous().clone() for n in names[shard::shards]}
+    save_file(part, folder / file, metadata={'format': 'pt'})
+    weight_map |= dict.fromkeys(part, file)
+  index = {'metadata': {'total_size': 0}, 'weight_map': weight_map}
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  (folder / 'config.json').write_text(made.to_json_string(use_diff=False))
+
+
+def port(folder, network: loading.Network, **options) -> nnx.Module:
+  return loading.load(
+    network.build(sizes(folder, network)),
+    open_checkpoint(folder),
+    network.renames,
+    network.ignored,
+    **options,
+  )
+
+
+def sizes(folder, network: loading.Network):
+  return network.config(json.loads((folder / 'config.json').read_text()))
+
+
+TEXT_HOOKS = {
+  'text/embed/tokens': ('embed_tokens', 'output'),
+  'text/embed': ('layers.0', 'input'),
+  'text/output': ('layer_norm', 'output'),
+}
+TEXT_LAYER = {'/attn': ('ffn_layer_norm', 'input'), '': ('', 'output')}
+SPEECH_HOOKS = {
+  'speech/embed/stacked': ('feature_projection.layer_norm', 'input'),
+  'speech/embed/norm': ('feature_projection.layer_norm', 'output'),
+  'speech/embed': ('feature_projection', 'output'),
+  'speech/norm': ('encoder.layer_norm', 'output'),
+  'speech/pre_adaptor': ('adapter', 'input'),
+  'speech/adaptor/attn': ('adapter.layers.0.ffn_layer_norm', 'input'),
+  'speech/adaptor': ('adapter', 'output'),
+  'speech/output': ('inner_layer_norm', 'output'),
+}
+SPEECH_LAYER = {
+  '/ffn1': ('self_attn_layer_norm', 'input'),
+  '/attn': ('conv_module', 'input'),
+  '/conv': ('ffn2_layer_norm', 'input'),
+  '/ffn2': ('final_layer_norm', 'input'),
+  '': ('', 'output'),
+}
+ADAPTOR_CONVS = {
+  'speech/adaptor/residual': 'adapter.layers.0.residual_conv',
+  'speech/adaptor/pool': 'adapter.layers.0.self_attn_conv',
+}
+
+
+def hooks_of(model: torch.nn.Module) -> dict[str, tuple[str, str]]:
+  """Our tap name → (module of the reference, which side of it)."""
+  if hasattr(model, 'adapter'):
+    hooks, layer, prefix = SPEECH_HOOKS, SPEECH_LAYER, 'encoder.layers'
+    depth, kind = len(model.encoder.layers), 'speech'
+  else:
+    hooks, layer, prefix = TEXT_HOOKS, TEXT_LAYER, 'layers'
+    depth, kind = len(model.layers), 'text'
+  hooks = dict(hooks)
+  for i in range(depth):
+    for part, (name, side) in layer.items():
+      module = f'{prefix}.{i}' + (f'.{name}' if name else '')
+      hooks[f'{kind}/layer_{i + 1:02}{part}'] = (module, side)
+  return hooks
+
+
+def states(model: torch.nn.Module, *args, **kwargs) -> dict[str, np.ndarray]:
+  """Every tap of the reference for one unpadded utterance: [time, dim]."""
+  found, handles = {}, []
+
+  def keep(tap, side):
+    def hook(_, args, kwargs, output):
+      x = output if side == 'output' else (*args, *kwargs.values())[0]
+      x = x[0] if isinstance(x, tuple) else x
+      found[tap] = x.detach()[0].numpy().copy()
+
+    return hook
+
+  def keep_glu(tap):
+    def hook(_, args, output):
+      found[tap] = torch.nn.functional.glu(output, 1)[0].T.detach().numpy()
+
+    return hook
+
+  for tap, (name, side) in hooks_of(model).items():
+    module = model.get_submodule(name)
+    handles.append(
+      module.register_forward_hook(keep(tap, side), with_kwargs=True)
+    )
+  if hasattr(model, 'adapter'):
+    for tap, name in ADAPTOR_CONVS.items():
+      module = model.get_submodule(name)
+      handles.append(module.register_forward_hook(keep_glu(tap)))
+  with torch.no_grad():
+    model(*args, **kwargs)
+  for handle in handles:
+    handle.remove()
+  if hasattr(model, 'adapter'):
+    stacked = found['speech/embed/stacked']
+    found['speech/embed/fbank'] = stacked.reshape(2 * len(stacked), -1)
+  return found
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+  """The largest difference over the tap's largest value."""
+  return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

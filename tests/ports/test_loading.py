@@ -1,0 +1,207 @@
+"""The loader is total, lazy in memory, and places what it reads."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from safetensors.torch import load_file, save_file
+
+from ports import loading, nllb, seamless
+from ports.checkpoints import CheckpointError
+from tests.ports import reference
+
+
+@pytest.fixture
+def folder(tmp_path):
+  made = reference.config()
+  reference.save(tmp_path, made, *reference.encoders(made), shards=1)
+  return tmp_path
+
+
+def edit(folder, change):
+  """Rewrites the checkpoint's one shard."""
+  path = folder / 'model-00001-of-00001.safetensors'
+  tensors = load_file(path)
+  change(tensors)
+  save_file(tensors, path)
+  weight_map = dict.fromkeys(tensors, path.name)
+  index = folder / 'model.safetensors.index.json'
+  index.write_text(json.dumps({'weight_map': weight_map}))
+
+
+def test_a_missing_key_an_extra_key_and_a_wrong_shape(folder):
+  prefix = 'speech_encoder.encoder.layers.1'
+
+  def change(tensors):
+    del tensors[f'{prefix}.ffn1.output_dense.bias']
+    tensors[f'{prefix}.ffn1.output_dense.extra'] = torch.ones(3)
+    key = f'{prefix}.conv_module.pointwise_conv1.weight'
+    tensors[key] = tensors[key][:, :-1].contiguous()
+
+  edit(folder, change)
+  with pytest.raises(CheckpointError) as error:
+    reference.port(folder, seamless.SPEECH)
+  message = str(error.value)
+  assert '3 places' in message
+  assert 'encoder.layers.1.ffn1.output_dense.bias: not in' in message
+  assert 'ffn1.output_dense.extra: no parameter takes it' in message
+  assert 'pointwise_conv1.weight: shape (64, 31, 1) does not fill' in message
+
+
+def test_an_unknown_part_of_the_checkpoint_is_refused(folder):
+  edit(folder, lambda t: t.update({'prosody_encoder.weight': torch.ones(2)}))
+  with pytest.raises(CheckpointError, match=r'prosody_encoder\.weight: no'):
+    reference.port(folder, seamless.TEXT)
+
+
+def test_config_values_that_are_not_handled_are_listed():
+  with pytest.raises(loading.ConfigError) as error:
+    seamless.speech_config(
+      {'position_embeddings_type': 'rotary', 'new_field': 1, 'dropout': 0.3}
+    )
+  assert 'position_embeddings_type' in str(error.value)
+  assert 'new_field=1: unknown' in str(error.value)
+  assert 'dropout' not in str(error.value)
+  with pytest.raises(loading.ConfigError, match='adaptor_kernel_size=8'):
+    seamless.speech_config({'adaptor_stride': 4})
+
+
+def test_bfloat16_keeps_norms_in_float32(folder):
+  model = reference.port(folder, seamless.SPEECH, dtype=jnp.bfloat16)
+  kinds = {path[-1]: set() for path, _ in nnx.to_flat_state(nnx.state(model))}
+  for path, variable in nnx.to_flat_state(nnx.state(model)):
+    kinds[path[-1]].add(str(variable.dtype))
+  assert kinds['kernel'] == {'bfloat16'}
+  assert kinds['scale'] == {'float32'}
+  assert kinds['bias'] == {'bfloat16', 'float32'}
+
+
+def test_parameters_go_to_their_sharding(folder):
+  assert jax.device_count() == 8
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  replicated = NamedSharding(mesh, PartitionSpec())
+  model = reference.port(folder, seamless.TEXT, sharding=replicated)
+  kernel = model.layers[0].ffn.fc1.kernel[...]
+  assert kernel.sharding == replicated
+  alone = reference.port(folder, seamless.TEXT).layers[0].ffn.fc1.kernel[...]
+  np.testing.assert_array_equal(kernel, alone)
+
+
+def test_a_leaf_is_split_over_devices():
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  split = NamedSharding(mesh, PartitionSpec('data'))
+  source = np.arange(64, dtype=np.float32).reshape(4, 16)
+  tensor = loading.Tensor((4, 16), source.dtype, lambda: source)
+  rule = loading.Rule('weight', (1, 0))
+  value = loading.place(tensor, rule, jnp.float32, split)
+  assert value.sharding == split
+  np.testing.assert_array_equal(value, source.T)
+
+
+RELEASED = {
+  'text': (seamless.TEXT, 765_984_768),
+  'speech': (seamless.SPEECH, 635_046_720),
+}
+
+
+def released(network):
+  """The encoder at the sizes that an empty config stands for, by shape."""
+  build = network.build(network.config({}))
+  return nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize('modality', RELEASED)
+def test_released_sizes_have_the_published_parameter_count(modality):
+  network, published = RELEASED[modality]
+  state = nnx.state(released(network))
+  counted = sum(np.prod(v.shape) for _, v in nnx.to_flat_state(state))
+  assert counted == published
+
+
+def test_released_checkpoint_keys_fill_the_released_sizes():
+  """The reference's own names and shapes at full size, by shape alone."""
+  with torch.device('meta'):
+    model = reference.hf.SeamlessM4Tv2Model(reference.SeamlessM4Tv2Config())
+  tied = ('text_encoder.embed_tokens', 'text_decoder.embed_tokens', 'lm_head')
+  checkpoint = {
+    key: loading.Tensor(tuple(value.shape), np.dtype(np.float32), None)
+    for key, value in model.state_dict().items()
+    if not key.startswith((*tied, 't2u_model.lm_head'))
+  }
+  used = 0
+  for network, _ in RELEASED.values():
+    wanted = list(loading.leaves(released(network)))
+    used += len(
+      loading.match(wanted, checkpoint, network.renames, network.ignored)
+    )
+  encoders = ('shared.', 'text_encoder.', 'speech_encoder.')
+  assert used == sum(key.startswith(encoders) for key in checkpoint)
+
+
+def test_random_weights_depend_on_the_seed_alone():
+  sizes = seamless.text_config({**reference.TINY})
+
+  def kernel(seed):
+    model = loading.initialise(
+      lambda rngs: nllb.TextEncoder(sizes, rngs=rngs), seed
+    )
+    return np.asarray(model.layers[2].ffn.fc2.kernel[...])
+
+  np.testing.assert_array_equal(kernel(3), kernel(3))
+  assert not np.allclose(kernel(3), kernel(4))
+  assert abs(kernel(3).std() * 48**0.5 - 1) < 0.1
+
+
+MEMORY = """
+import resource, sys
+import jax, jax.numpy as jnp
+from ports import loading, nllb, seamless
+from ports.checkpoints import open_checkpoint
+jnp.ones(8).block_until_ready()
+sizes = nllb.TextConfig(vocab_size=2000, hidden_size=512, encoder_layers=12,
+  encoder_attention_heads=4, encoder_ffn_dim=4096)
+build = lambda rngs: nllb.TextEncoder(sizes, rngs=rngs)
+def peak():
+  for line in open('/proc/self/status'):
+    if line.startswith('VmHWM'):
+      return int(line.split()[1]) * 1024
+before = peak()
+model = loading.load(build, open_checkpoint(sys.argv[1]))
+print(peak() - before)
+"""
+
+
+def test_loading_takes_the_model_and_one_tensor(tmp_path):
+  """Peak host memory of a fresh process that loads a 260 MB checkpoint."""
+  sizes = nllb.TextConfig(
+    vocab_size=2000,
+    hidden_size=512,
+    encoder_layers=12,
+    encoder_attention_heads=4,
+    encoder_ffn_dim=4096,
+  )
+  abstract = nnx.eval_shape(lambda: nllb.TextEncoder(sizes, rngs=nnx.Rngs(0)))
+  tensors, total, largest = {}, 0, 0
+  for leaf in loading.leaves(abstract):
+    shape = leaf.shape[::-1] if leaf.rule.axes else leaf.shape
+    tensors[leaf.key] = torch.ones(*shape)
+    size = 4 * int(np.prod(shape))
+    total, largest = total + size, max(largest, size)
+  save_file(tensors, tmp_path / 'model.safetensors')
+  del tensors
+  result = subprocess.run(
+    [sys.executable, '-c', MEMORY, str(tmp_path)],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  used = int(result.stdout)
+  # 24 MB for the runtime's own allocations (threads, compiled casts).
+  assert used < total + 2 * largest + 24e6, (used, total, largest)
