@@ -1,7 +1,7 @@
 """Types that the whole of jaxrep shares."""
 
 import dataclasses
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -67,6 +67,7 @@ class CorpusOptions:
   on_bad_input: Literal['error', 'skip'] = 'error'
 
 
+@runtime_checkable
 class Corpus(Protocol):
   """Parallel text and speech: the same sentence ids in several languages.
 

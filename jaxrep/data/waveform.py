@@ -1,0 +1,105 @@
+"""Audio files as mono float32 waveforms at 16 kHz."""
+
+import io
+import os
+import pathlib
+import re
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float32
+
+from jaxrep.types import SAMPLE_RATE, InputError
+
+Source = str | os.PathLike | bytes | io.BufferedIOBase
+
+SILENCE = 1e-3  # −60 dB of full scale
+_WINDOW = SAMPLE_RATE // 10
+
+# libsndfile reads a file that was cut short as a shorter one, and says so only
+# in its log. A WAV written to a pipe states a size near 2³¹ or 2³²: it is
+# whole.
+_CUT_WAV = re.compile(r'^data : (\d+) \(should be (\d+)\)', re.MULTILINE)
+_CUT_OGG = 'Last page lacks an end-of-stream bit'
+_PIPED = 0x7FFFF000
+
+
+def read(file: Source, name: str = '') -> Float32[np.ndarray, ' sample']:
+  """Reads WAV (16-bit or float), FLAC, Ogg/Opus and what else libsndfile does.
+
+  Of several channels the first is taken. Other rates are resampled to 16 kHz.
+
+  Args:
+    file: a path, the file's bytes, or an open seekable binary file.
+    name: what errors call it; a path is its own name.
+
+  Raises:
+    InputError: missing, corrupt, cut short, empty, or not finite.
+  """
+  name = _name(file, name)
+  with _open(file, name) as sound:
+    _check(sound, name)
+    try:
+      frames = sound.read(dtype='float32', always_2d=True)
+    except soundfile.SoundFileError as error:
+      raise InputError(f'{name}: is damaged ({error}).') from error
+    rate, length = sound.samplerate, sound.frames
+  if len(frames) != length:
+    raise InputError(f'{name}: only {len(frames)} of {length} samples read.')
+  # Float files are read as float: libsndfile gives silence for them as int16.
+  waveform = np.ascontiguousarray(frames[:, 0])
+  if not np.isfinite(waveform).all():
+    raise InputError(f'{name}: holds NaN or infinite samples.')
+  if rate == SAMPLE_RATE:
+    return waveform
+  return soxr.resample(waveform, rate, SAMPLE_RATE)
+
+
+def probe(file: Source, name: str = '') -> int:
+  """The length of `read(file)`, from the header; same errors but for NaN."""
+  name = _name(file, name)
+  with _open(file, name) as sound:
+    _check(sound, name)
+    rate, length = sound.samplerate, sound.frames
+  # soxr's own rounding: to the nearest, halves up.
+  return (2 * length * SAMPLE_RATE + rate) // (2 * rate)
+
+
+def silent(waveform: Float32[np.ndarray, ' sample']) -> bool:
+  """Whether no 0.1 s of a recording reaches −60 dB of full scale.
+
+  Level is the standard deviation within the window, so that a constant offset
+  counts as silence. Some FLEURS recordings are silent; those that hold only
+  noise are louder than this and are not found.
+  """
+  windows = np.array_split(waveform, -(-len(waveform) // _WINDOW))
+  return all(window.std() < SILENCE for window in windows)
+
+
+def _name(file: Source, name: str) -> str:
+  if name or not isinstance(file, (str, os.PathLike)):
+    return name or 'audio'
+  return os.fspath(file)
+
+
+def _open(file: Source, name: str) -> soundfile.SoundFile:
+  if isinstance(file, bytes):
+    file = io.BytesIO(file)
+  elif (
+    isinstance(file, (str, os.PathLike)) and not pathlib.Path(file).is_file()
+  ):
+    raise InputError(f'{name}: there is no such audio file.')
+  try:
+    return soundfile.SoundFile(file)
+  except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
+    raise InputError(f'{name}: is not an audio file ({error}).') from error
+
+
+def _check(sound: soundfile.SoundFile, name: str) -> None:
+  log = sound.extra_info
+  cut = _CUT_WAV.search(log)
+  if _CUT_OGG in log or (cut and int(cut[2]) < int(cut[1]) < _PIPED):
+    raise InputError(f'{name}: the file is cut short; replace it.')
+  if not sound.frames:
+    raise InputError(f'{name}: holds no samples.')
