@@ -1,6 +1,7 @@
 """Frozen dataclasses as absl flags."""
 
 import dataclasses
+import sys
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from absl import flags
@@ -24,6 +25,9 @@ def define(cls: type) -> None:
       flags.DEFINE_list(field.name, list(default), help)
     else:
       DEFINERS[kind](field.name, default, help)
+    flags.FLAGS.register_key_flag_for_module(
+      sys.argv[0], flags.FLAGS[field.name]
+    )
 
 
 DEFINERS = {

@@ -133,15 +133,13 @@ def load(
       neither used nor ignored, and every shape that differs.
   """
   abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-  wanted = list(leaves(abstract))
-  sources = match(wanted, checkpoint, renames, ignored)
-  graphdef, state = nnx.split(abstract)
-  variables = dict(nnx.to_flat_state(state))
-  for leaf in wanted:
+  sources = match(list(leaves(abstract)), checkpoint, renames, ignored)
+
+  def value(leaf: Leaf) -> jax.Array:
     kind = jnp.float32 if leaf.wide else dtype
-    value = place(checkpoint[sources[leaf.key]], leaf.rule, kind, sharding)
-    variables[leaf.path] = variables[leaf.path].replace(value)
-  return nnx.merge(graphdef, nnx.from_flat_state(variables.items()))
+    return place(checkpoint[sources[leaf.key]], leaf.rule, kind, sharding)
+
+  return _filled(abstract, value)
 
 
 def match(
@@ -204,19 +202,41 @@ def place(
 
 
 def initialise(
-  build: Callable[[nnx.Rngs], nnx.Module], seed: int
+  build: Callable[[nnx.Rngs], nnx.Module],
+  seed: int,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> nnx.Module:
   """A module of random weights that depend on the seed and the names alone.
 
   Kernels and embeddings are normal with variance 1 / fan-in (embeddings:
   1 / dim), norms are the identity, other biases 0.
   """
-  abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+
+  def value(leaf: Leaf) -> jax.Array:
+    kind = jnp.float32 if leaf.wide else dtype
+    return jax.device_put(draw(leaf, seed).astype(kind), sharding)
+
+  return _filled(nnx.eval_shape(lambda: build(nnx.Rngs(0))), value)
+
+
+def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> nnx.State:
+  """The state that `load` would give, as shapes."""
+
+  def value(leaf: Leaf) -> jax.ShapeDtypeStruct:
+    kind = jnp.float32 if leaf.wide else dtype
+    return jax.ShapeDtypeStruct(leaf.shape, kind)
+
+  return nnx.state(_filled(abstract, value))
+
+
+def _filled(
+  abstract: nnx.Module, value: Callable[[Leaf], Any]
+) -> nnx.Module:
   graphdef, state = nnx.split(abstract)
   variables = dict(nnx.to_flat_state(state))
   for leaf in leaves(abstract):
-    value = draw(leaf, seed)
-    variables[leaf.path] = variables[leaf.path].replace(jnp.asarray(value))
+    variables[leaf.path] = variables[leaf.path].replace(value(leaf))
   return nnx.merge(graphdef, nnx.from_flat_state(variables.items()))
 
 

@@ -1,0 +1,112 @@
+"""What a plan costs, from its shapes alone."""
+
+import collections
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrep import mesh as meshes
+from jaxrep.extract import pooling
+from jaxrep.extract.plan import EntryPlan
+from jaxrep.extract.step import pooled_step
+
+_SIZE = {'float32': 4, 'float16': 2, 'bfloat16': 2}
+
+
+class Cost(NamedTuple):
+  """Of all entries of one model and modality."""
+
+  title: str
+  languages: int
+  rows: int
+  units: int
+  seconds: float
+  padding: float
+  shapes: dict[tuple[int, int], int]
+  store_bytes: int
+  weight_bytes: int
+  flops: float
+
+
+def costs(entries: Iterable[EntryPlan]) -> Iterator[Cost]:
+  groups = collections.defaultdict(list)
+  for entry in entries:
+    groups[entry.model.name, entry.model.modality].append(entry)
+  for (name, modality), group in groups.items():
+    yield _cost(f'{name} {modality}', group)
+
+
+def describe(entries: Iterable[EntryPlan]) -> str:
+  """A paragraph per model and modality, for people."""
+  rate = _matmul_rate()
+  return '\n'.join(_describe(cost, rate) for cost in costs(entries))
+
+
+def _cost(title: str, group: list[EntryPlan]) -> Cost:
+  batches = [b for entry in group for u in entry.units for b in u.batches]
+  shapes = collections.Counter((b.size, b.padded_length) for b in batches)
+  padded = sum(b.size * b.padded_length for b in batches)
+  used = sum(row.length for entry in group for row in entry.rows)
+  rows = sum(len(entry.rows) for entry in group)
+  model, options = group[0].model, group[0].options
+  state = model.shapes(options.precision)
+  width = sum(dim for _, dim in model.taps)
+  return Cost(
+    title,
+    len(group),
+    rows,
+    sum(len(entry.units) for entry in group),
+    sum(entry.seconds for entry in group),
+    1 - used / padded,
+    dict(sorted(shapes.items())),
+    rows * width * _SIZE[options.store_dtype],
+    sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
+    sum(_flops(group[0], state, *s) * n for s, n in shapes.items()),
+  )
+
+
+def _flops(entry: EntryPlan, state, size: int, length: int) -> float:
+  """Of one batch, as XLA counts them in the lowered program."""
+  model, options = entry.model, entry.options
+  mesh = meshes.local_mesh()
+  rule = pooling.parse(options.pooling)
+  step = pooled_step(model, rule, options.precision, mesh, options.specials)
+  rows = -(-size // mesh.size) * mesh.size
+  batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
+  lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
+  counted = step.lower(state, batch, lengths).cost_analysis()
+  return float(counted['flops'])
+
+
+def _matmul_rate() -> float:
+  """Floating-point operations per second of a matrix product, all devices."""
+  size = 1024
+  x = jax.random.normal(jax.random.key(0), (size, size))
+  product = jax.jit(lambda x: x @ x)
+  product(x).block_until_ready()
+  times = []
+  for _ in range(5):
+    began = time.perf_counter()
+    product(x).block_until_ready()
+    times.append(time.perf_counter() - began)
+  return 2 * size**3 / float(np.min(times)) * jax.device_count()
+
+
+def _describe(cost: Cost, rate: float) -> str:
+  audio = f', {cost.seconds / 3600:.2f} h of audio' if cost.seconds else ''
+  hours = cost.flops / rate / 3600
+  shapes = ', '.join(f'{n}×{size}×{t}' for (size, t), n in cost.shapes.items())
+  return (
+    f'{cost.title}: {cost.rows} rows{audio} of {cost.languages} languages in '
+    f'{cost.units} units; padding {cost.padding:.0%}\n'
+    f'  weights {cost.weight_bytes / 2**30:.2f} GiB, store '
+    f'{cost.store_bytes / 2**20:.1f} MiB, {cost.flops:.3g} floating-point '
+    f'operations: at least {hours:.2f} h at the {rate:.3g} a second of a '
+    f'matrix product on these {jax.device_count()} devices\n'
+    f'  {len(cost.shapes)} shapes to compile (batches × rows × length): '
+    f'{shapes}'
+  )

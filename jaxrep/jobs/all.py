@@ -1,0 +1,27 @@
+"""From parallel text and speech to a report: extract, compare, report.
+
+    python run.py
+    python run.py --models=seamless-m4t-v2-large --corpus=fleurs \
+        --languages=paper30 --workdir=gs://bucket/run1
+
+Without flags: the bundled corpus (8 languages) through an untrained control.
+"""
+
+import dataclasses
+
+from jaxrep.jobs import compare, extract, report
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(extract.Config, compare.Config):
+  pass
+
+
+def run(config: Config) -> None:
+  from jaxrep import mesh
+
+  extract.run(config)
+  mesh.wait_for_all('extracted')
+  compare.compare(config)
+  if mesh.is_first():
+    report.run(report.Config(config.workdir))

@@ -1,0 +1,30 @@
+"""Computes the tables and figures of the analyses from the scores.
+
+python run.py analyze --workdir=runs/one --analyses=text_speech,adaptor
+"""
+
+import dataclasses
+
+from jaxrep.config import flag
+from jaxrep.jobs import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Workdir):
+  analyses: tuple[str, ...] = flag(
+    (), 'Which; empty for all. `run.py list analyses` shows them.'
+  )
+
+
+def run(config: Config) -> None:
+  from etils import epath
+
+  from jaxrep.analyses import analyze
+  from jaxrep.analyses.run import load_run
+  from jaxrep.report import page, tables
+
+  loaded = load_run(config.workdir)
+  results = analyze(loaded, config.analyses)
+  folder = epath.Path(config.workdir)
+  tables.write_tables(results, loaded.scores, loaded.definition, folder)
+  page.write_figures(results, folder / 'figures')

@@ -1,0 +1,78 @@
+"""Extracts the pooled activations of every stage into the store.
+
+    python run.py extract --models=seamless-m4t-v2-large --corpus=fleurs \
+        --languages=eng,fra,swh --workdir=runs/one
+
+What the store holds already is not computed again: the same command goes on
+after a kill, and more languages or models may be added to a run. On several
+hosts give --multihost: the processes share the remaining units out.
+"""
+
+import dataclasses
+import itertools
+import signal
+import sys
+import threading
+
+from absl import logging
+
+from jaxrep.jobs import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Selection, settings.Devices):
+  pass
+
+
+def run(config: Config) -> None:
+  from jaxrep import mesh
+  from jaxrep.extract import runner
+  from jaxrep.jobs import definition
+
+  mesh.start(config.multihost, config.jax_cache)
+  plan = definition.make_plan(config)
+  if mesh.is_first():
+    definition.write(plan, config.workdir)
+  try:
+    extract(plan, config)
+  except runner.Stopped as stopped:
+    logging.warning(
+      'Stopped in %s; the same command goes on from there.', stopped
+    )
+    sys.exit(0)
+
+
+def extract(plan, config: Config) -> None:
+  """Runs the plan's entries; the weights of one model at a time are held."""
+  from jaxrep import mesh
+  from jaxrep.extract import runner
+
+  devices = mesh.local_mesh()
+  logging.info('Extracting on %s', mesh.describe(devices))
+  stop = _stop_on_sigterm()
+  # Every store is opened before any weights are read: a folder of another
+  # definition is told before work is done.
+  writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
+  work = zip(plan.entries, writers, strict=True)
+  for _, group in itertools.groupby(work, key=lambda pair: id(pair[0].model)):
+    engine = None
+    for entry, writer in group:
+      if engine is None and writer.remaining_units():
+        engine = runner.start(entry, devices)
+      runner.run_entry(
+        engine,
+        entry,
+        writer,
+        plan.corpus,
+        on_bad_input=config.on_bad_input,
+        stop=stop,
+        process=mesh.process(),
+      )
+
+
+def _stop_on_sigterm() -> threading.Event:
+  """Set when the machine is about to be taken away (preemption)."""
+  stop = threading.Event()
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+  return stop

@@ -1,0 +1,66 @@
+"""Lists what can be chosen.
+
+python run.py list models|corpora|languages|measures|analyses
+"""
+
+import dataclasses
+
+from jaxrep.jobs import settings
+from jaxrep.registry import lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Nothing):
+  pass
+
+
+def run(config: Config, what: str = 'models') -> None:
+  print('\n'.join(lookup(LISTS, what, 'list')()))
+
+
+def models() -> list[str]:
+  from jaxrep.models import MODELS
+
+  return [
+    f'{name}: {row.title} ({row.licence}; {row.checkpoint})'
+    for name, row in MODELS.items()
+  ]
+
+
+def corpora() -> list[str]:
+  from jaxrep.data import DATASETS
+
+  return list(DATASETS)
+
+
+def languages() -> list[str]:
+  from jaxrep.languages import LANGUAGES, PRESETS, resource_classes
+
+  classes = resource_classes()
+  rows = [
+    f'{iso}  {one.fleurs:12} {one.nllb:9} {one.name} ({one.script}, '
+    f'{one.family}, {classes[iso]})'
+    for iso, one in LANGUAGES.items()
+  ]
+  return [*rows, *(f'{name}: {",".join(v)}' for name, v in PRESETS.items())]
+
+
+def measures() -> list[str]:
+  from jaxrep.similarity import MEASURES
+
+  return list(MEASURES)
+
+
+def analyses() -> list[str]:
+  from jaxrep.analyses import ANALYSES
+
+  return [f'{name}: {row.explanation}' for name, row in ANALYSES.items()]
+
+
+LISTS = {
+  'models': models,
+  'corpora': corpora,
+  'languages': languages,
+  'measures': measures,
+  'analyses': analyses,
+}

@@ -1,0 +1,106 @@
+"""The flags that several jobs share, as dataclasses to inherit from."""
+
+import dataclasses
+from typing import Literal
+
+from jaxrep.config import flag
+
+WORKDIR = 'runs/default'
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+  """A job without flags."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  workdir: str = flag(
+    WORKDIR, 'Folder of the run: a local path or gs://bucket/run.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection(Workdir):
+  """What is read by which models, and how it becomes vectors."""
+
+  models: tuple[str, ...] = flag(
+    ('tiny-untrained',), 'Models; `run.py list models` shows them.'
+  )
+  checkpoints: tuple[str, ...] = flag(
+    (), 'Where checkpoints are, as model=folder or model=hub id.'
+  )
+  corpus: str = flag('bundled', 'Corpus: bundled, fleurs or manifest.')
+  corpus_source: str = flag(
+    '', 'The manifest file, or a folder with the raw tree of FLEURS.'
+  )
+  languages: str = flag(
+    '',
+    'Codes and presets (paper30, all), separated by commas; empty takes the '
+    "corpus' own, or paper30 for fleurs.",
+  )
+  splits: tuple[str, ...] = flag(('test',), 'Splits, the preferred one first.')
+  modalities: tuple[str, ...] = flag(('text', 'speech'), 'Which are read.')
+  recordings: Literal['first', 'mean'] = flag(
+    'first',
+    'Several recordings of a sentence: take the first usable one, or extract '
+    'all and average their vectors.',
+  )
+  on_bad_input: Literal['error', 'skip'] = flag(
+    'error', 'Stop at a bad example, or leave it out and report it.'
+  )
+  resource_table: str = flag(
+    '', 'TSV of language and hours (or high, medium, low) for the classes.'
+  )
+  taps: Literal['stages', 'fine'] = flag(
+    'stages', 'Taps between stages, or also inside them.'
+  )
+  precision: Literal['float32', 'bfloat16'] = flag(
+    'float32', 'Of parameters and activations.'
+  )
+  pooling: str = flag(
+    'mean', 'mean, last, first or max; exceptions as mean,tap=last.'
+  )
+  text_specials: bool = flag(
+    True, 'Pool the language token and </s> of a text too.'
+  )
+  batch_seconds: int = flag(160, 'Audio in a batch at most, with padding.')
+  batch_tokens: int = flag(2048, 'Tokens in a batch at most, with padding.')
+  unit_size: int = flag(250, 'Rows that are written together at most.')
+  store_dtype: Literal['float32', 'float16', 'bfloat16'] = flag(
+    'float32', 'Of the store; bfloat16 opens with tensorstore only.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+  multihost: bool = flag(
+    False, 'One of several processes (TPU pod slice, Slurm).'
+  )
+  jax_cache: str = flag(
+    '', 'Folder of the persistent compilation cache; empty for none.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(Workdir):
+  """What is compared with what, and how."""
+
+  measures: tuple[str, ...] = flag(
+    ('svcca', 'cka', 'cka_debiased'), 'Similarity measures.'
+  )
+  svcca_variance: float = flag(
+    0.99, 'SVCCA keeps the fewest components with this share of the variance.'
+  )
+  svcca_k: int = flag(0, 'SVCCA keeps this many components; 0 for the share.')
+  layer_pairs: Literal['all', 'matching'] = flag(
+    'all', 'Every layer with every layer, or only with its counterpart.'
+  )
+  common_ids: Literal['pair', 'all'] = flag(
+    'pair', 'Sentences that each pair of sides shares, or that all share.'
+  )
+  minimum_ids: int = flag(20, 'Fewest common sentences of a comparison.')
+  permutations: int = flag(
+    8, 'Random pairings for a floor that has no closed form.'
+  )
+  seed: int = flag(0, 'Of these pairings.')

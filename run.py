@@ -1,0 +1,45 @@
+"""jaxrep: how speech-and-text models represent the same sentence.
+
+    python run.py [job] [--flags]        python run.py [job] --help
+
+Jobs: all (default), plan, extract, compare, analyze, report, list.
+"""
+
+import importlib
+import inspect
+import sys
+
+from absl import app, logging
+
+from jaxrep import config
+from jaxrep.jobs import JOBS
+from jaxrep.registry import lookup
+from jaxrep.types import InputError
+
+
+def main() -> None:
+  arguments = sys.argv[1:]
+  named = bool(arguments) and not arguments[0].startswith('-')
+  name = arguments.pop(0) if named else 'all'
+  try:
+    lookup(JOBS, name, 'job')
+  except InputError as error:
+    sys.exit(str(error))
+  job = importlib.import_module(f'jaxrep.jobs.{name}')
+  sys.modules['__main__'].__doc__ = f'{JOBS[name]}\n\n{job.__doc__}'
+  config.define(job.Config)
+  app.run(lambda rest: start(job, rest[1:]), [sys.argv[0], *arguments])
+
+
+def start(job, rest: list[str]) -> None:
+  logging.set_verbosity(logging.INFO)
+  if len(rest) >= len(inspect.signature(job.run).parameters):
+    sys.exit(f'error: unexpected {" ".join(rest)}; flags begin with --')
+  try:
+    job.run(config.parsed(job.Config), *rest)
+  except InputError as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  main()

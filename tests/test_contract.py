@@ -1,0 +1,151 @@
+"""What must hold for every encoder of every model (one shared test)."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, Mesh
+
+from jaxrep import mesh as meshes
+from jaxrep import models
+from jaxrep.extract import pooling
+from jaxrep.extract.step import frames_step, pooled_step
+from jaxrep.inputs import pad
+from tests import checkpoint, speech
+
+TOLERANCE = 1e-5
+
+# Where a small checkpoint of each model comes from; None: the model is small.
+TINY = {
+  'tiny-untrained': None,
+  'seamless-m4t-v2-large': checkpoint.save,
+}
+CASES = [(name, kind) for name in TINY for kind in ('text', 'speech')]
+
+
+def test_every_model_is_held_to_the_contract():
+  assert set(TINY) == set(models.MODELS)
+  assert jax.device_count() == 8
+
+
+@pytest.fixture(scope='module', params=CASES, ids='-'.join)
+def loaded(request, tmp_path_factory):
+  name, modality = request.param
+  source = ''
+  if TINY[name]:
+    source = str(TINY[name](tmp_path_factory.mktemp(name)))
+  model = models.open_model(name, modality, source, fine=True)
+  state = model.weights('float32')
+  return model, state, frames_step(model, 'float32', meshes_of(1))
+
+
+def meshes_of(devices: int) -> Mesh:
+  chosen = np.array(jax.devices()[:devices])
+  return Mesh(chosen, ('data',), axis_types=(AxisType.Auto,))
+
+
+def items(model) -> list[np.ndarray]:
+  """Eight inputs of different length, the shortest that are allowed first."""
+  if model.modality == 'text':
+    rng = np.random.default_rng(1)
+    lengths = (1, 2, 3, 5, 8, 9, 15, 16)
+    return [rng.integers(1, 100, n).astype(np.int32) for n in lengths]
+  seconds = (0.035, 0.1, 0.3, 0.52, 0.7, 1.01, 1.2, 1.9)
+  return [speech.waveform(i, s) for i, s in enumerate(seconds)]
+
+
+def arrays(model, rows, grids=1):
+  """A batch as the jobs make it: padded to a multiple of the grid."""
+  length = grids * model.inputs.grid
+  return pad(rows, len(rows), length, model.inputs.dtype)
+
+
+def valid(model, outputs, row):
+  """Tap → the valid states of one row."""
+  return {
+    spec.name: np.asarray(states[row])[np.asarray(mask[row])]
+    for spec, (states, mask) in zip(model.taps, outputs, strict=True)
+  }
+
+
+def assert_same(ours, theirs, tolerance=TOLERANCE):
+  for name, expected in theirs.items():
+    assert ours[name].shape == expected.shape, name
+    scale = np.abs(expected).max()
+    assert scale > 0, name
+    error = np.abs(ours[name] - expected).max() / scale
+    assert error <= tolerance, (name, error)
+
+
+def test_padding_holds_nothing(loaded):
+  model, state, step = loaded
+  batch, lengths = arrays(model, items(model))
+  clean = step(state, batch, lengths)
+  dirty = batch.copy()
+  filler = np.nan if model.modality == 'speech' else 77
+  for row, length in enumerate(lengths):
+    dirty[row, length:] = filler
+  found = step(state, dirty, lengths)
+  for row in range(len(batch)):
+    ours, theirs = valid(model, found, row), valid(model, clean, row)
+    assert_same(ours, theirs, tolerance=0)
+
+
+def test_more_padding_and_alone_change_nothing(loaded):
+  model, state, step = loaded
+  rows = items(model)
+  clean = step(state, *arrays(model, rows))
+  wider = step(state, *arrays(model, rows, grids=2))
+  for row, item in enumerate(rows):
+    alone = valid(model, step(state, *arrays(model, [item])), 0)
+    assert_same(valid(model, clean, row), alone)
+    assert_same(valid(model, wider, row), alone)
+
+
+def test_dummy_rows_are_finite_and_change_nothing(loaded):
+  model, state, step = loaded
+  rows = items(model)
+  batch, lengths = arrays(model, rows)
+  more, counts = np.pad(batch, ((0, 8), (0, 0))), np.pad(lengths, (0, 8))
+  clean, found = step(state, batch, lengths), step(state, more, counts)
+  for states, mask in found:
+    assert np.isfinite(states).all()
+    assert not np.asarray(mask[8:]).any()
+  for row in range(8):
+    assert_same(valid(model, found, row), valid(model, clean, row))
+
+
+def test_jit_is_eager(loaded):
+  """Of the network; the front ends are held to it by their own tests."""
+  model, state, _ = loaded
+  inputs, mask = jax.jit(model.inputs.device)(*arrays(model, items(model)[:3]))
+
+  def network(state, inputs, mask):
+    taps = nnx.merge(model.graphdef, state)(inputs, mask)
+    return [(tap.states, tap.mask) for tap in taps]
+
+  jitted = jax.jit(network)(state, inputs, mask)
+  eager = network(state, inputs, mask)
+  for row in range(3):
+    assert_same(valid(model, jitted, row), valid(model, eager, row))
+
+
+def test_eight_devices_give_what_one_gives(loaded):
+  model, _, _ = loaded
+  batch, lengths = arrays(model, items(model))
+  found = {}
+  for devices in (1, 8):
+    mesh = meshes_of(devices)
+    state = model.weights('float32', meshes.replicated(mesh))
+    step = pooled_step(model, pooling.parse('mean'), 'float32', mesh)
+    sharded = jax.device_put((batch, lengths), meshes.by_row(mesh))
+    for _ in range(2):
+      pooled = step(state, *sharded)
+    assert step._cache_size() == 1
+    for value in pooled.values():
+      assert value.sharding.is_equivalent_to(meshes.by_row(mesh), 3)
+    found[devices] = jax.tree.map(np.asarray, pooled)
+  one, eight = found[1], found[8]
+  assert one.keys() == eight.keys()
+  for width in one:
+    assert_same({'pooled': eight[width]}, {'pooled': one[width]})
