@@ -7,6 +7,7 @@ Jobs: all (default), plan, extract, compare, analyze, report, list.
 
 import importlib
 import inspect
+import logging as python_logging
 import sys
 
 from absl import app, logging
@@ -22,17 +23,20 @@ def main() -> None:
   named = bool(arguments) and not arguments[0].startswith('-')
   name = arguments.pop(0) if named else 'all'
   try:
-    lookup(JOBS, name, 'job')
+    lookup(dict.fromkeys(JOBS), name, 'job')
   except InputError as error:
     sys.exit(str(error))
-  job = importlib.import_module(f'jaxrep.jobs.{name}')
-  sys.modules['__main__'].__doc__ = f'{JOBS[name]}\n\n{job.__doc__}'
-  config.define(job.Config)
+  jobs = {one: importlib.import_module(f'jaxrep.jobs.{one}') for one in JOBS}
+  job = jobs[name]
+  sys.modules['__main__'].__doc__ = job.__doc__
+  config.define(job.Config, [one.Config for one in jobs.values()])
   app.run(lambda rest: start(job, rest[1:]), [sys.argv[0], *arguments])
 
 
 def start(job, rest: list[str]) -> None:
   logging.set_verbosity(logging.INFO)
+  for chatty in ('jax', 'fontTools'):
+    python_logging.getLogger(chatty).setLevel('WARNING')
   if len(rest) >= len(inspect.signature(job.run).parameters):
     sys.exit(f'error: unexpected {" ".join(rest)}; flags begin with --')
   try:

@@ -220,7 +220,7 @@ def initialise(
   return _filled(nnx.eval_shape(lambda: build(nnx.Rngs(0))), value)
 
 
-def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> nnx.State:
+def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> Any:
   """The state that `load` would give, as shapes."""
 
   def value(leaf: Leaf) -> jax.ShapeDtypeStruct:
@@ -230,9 +230,7 @@ def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> nnx.State:
   return nnx.state(_filled(abstract, value))
 
 
-def _filled(
-  abstract: nnx.Module, value: Callable[[Leaf], Any]
-) -> nnx.Module:
+def _filled(abstract: nnx.Module, value: Callable[[Leaf], Any]) -> nnx.Module:
   graphdef, state = nnx.split(abstract)
   variables = dict(nnx.to_flat_state(state))
   for leaf in leaves(abstract):

@@ -1,0 +1,85 @@
+"""The figures of a run: one analysis, one file, one row of `ANALYSES`."""
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxrep.registry import lookup
+
+if TYPE_CHECKING:
+  from jaxrep.analyses.run import Run
+  from jaxrep.report.tables import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+  """One row: a module with `compute(run)`, `draw(table)`, `headlines(table)`.
+
+  `compute` gives a tidy table (exported as CSV), `draw` a figure of it,
+  `headlines` the lines that it adds to the headline table, if any. `needs`
+  completes «Nothing to show: this needs …».
+  """
+
+  module: str
+  title: str
+  explanation: str
+  needs: str
+
+
+ANALYSES = {
+  'text_speech': Analysis(
+    'jaxrep.analyses.text_speech',
+    'Text against speech, by layer',
+    'How similar the text and the speech of the same sentences are, within '
+    'each language, as both go through the encoder.',
+    'text and speech of one language',
+  ),
+  'cross_lingual': Analysis(
+    'jaxrep.analyses.cross_lingual',
+    'Language against language, by layer',
+    'How similar the same sentences are in two languages, as text and as '
+    'speech: the mean over all pairs of languages at the same layer.',
+    'one modality in two languages',
+  ),
+  'layer_map': Analysis(
+    'jaxrep.analyses.layer_map',
+    'Every text layer against every speech layer',
+    'Where in the two branches the same sentences meet: the mean over '
+    'languages for each pair of layers.',
+    'text and speech of one language',
+  ),
+  'adaptor': Analysis(
+    'jaxrep.analyses.adaptor',
+    'Before and after the length adaptor',
+    'Whether shortening the speech sequence brings it closer to the text: '
+    'each language before and after the adaptor.',
+    'a model with a length adaptor, and text and speech of one language',
+  ),
+}
+
+
+def analyze(run: 'Run', names: Sequence[str] = ()) -> 'tuple[Result, ...]':
+  """Computes and draws the named analyses, by default all of them.
+
+  Raises:
+    InputError: there is no analysis of that name.
+  """
+  return tuple(_analyze(run, name) for name in names or ANALYSES)
+
+
+def _analyze(run: 'Run', name: str) -> 'Result':
+  from jaxrep.report.tables import Result
+
+  row = lookup(ANALYSES, name, 'analysis')
+  module = importlib.import_module(row.module)
+  table = module.compute(run)
+  return Result(
+    name,
+    row.title,
+    row.explanation,
+    row.needs,
+    table,
+    module.draw(table),
+    module.headlines(table) if hasattr(module, 'headlines') else (),
+  )

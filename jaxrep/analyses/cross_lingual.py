@@ -1,0 +1,144 @@
+"""Similarity of the same sentences between languages, by layer (Finding 3)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaxrep.analyses import run as runs
+from jaxrep.report import plots, tables
+
+MODALITIES = ('text', 'speech')
+_QUANTITIES = {
+  'value': 'raw, with its floor',
+  'calibrated': 'calibrated',
+}
+_FLOORS = {
+  'text': plots.Key('text floor', 'floor', plots.GREY),
+  'speech': plots.Key('speech floor', 'floor_dotted', plots.GREY),
+}
+
+
+def compute(run: runs.Run) -> pa.Table:
+  """Means over all pairs of two languages at one tap of one modality.
+
+  Returns:
+    One row per model, measure, modality and tap; `position` is that of the tap
+    on an axis which both modalities share.
+  """
+  cells = run.scores.filter(
+    (pc.field('modality_a') == pc.field('modality_b'))
+    & (pc.field('tap_a') == pc.field('tap_b'))
+    & (pc.field('lang_a') != pc.field('lang_b'))
+  ).rename_columns({'modality_a': 'modality', 'tap_a': 'tap'})
+  positions = {
+    (model, tap): position
+    for model in run.definition['models']
+    for modality in MODALITIES
+    for tap, position in _positions(run.definition, model, modality).items()
+  }
+  cells = runs.labelled(
+    cells, ('model', 'tap'), 'position', positions, pa.int64()
+  )
+  keys = ('model', 'measure', 'modality', 'position', 'tap')
+  means = tables.mean_cells(cells, keys)
+  pairs = {
+    (model, modality): math.comb(len(run.languages(model, modality)), 2)
+    for model in run.definition['models']
+    for modality in MODALITIES
+  }
+  means = runs.with_sizes(means, ('model', 'modality'), pairs)
+  orders = run.orders | {'modality': MODALITIES, 'position': None}
+  return tables.annotate(tables.in_order(means, orders), run.definition)
+
+
+def draw(table: pa.Table) -> plots.Figure:
+  """Text and speech over one layer axis; raw and calibrated."""
+  return plots.Figure(2, tables.views(table, _view))
+
+
+def headlines(table: pa.Table) -> tuple[tables.Headline, ...]:
+  """The last tap of each modality."""
+  found: tuple[tables.Headline, ...] = ()
+  for modality in MODALITIES:
+    last = {
+      (row['model'], row['measure']): row
+      for row in table.to_pylist()
+      if row['modality'] == modality
+    }
+    found += tables.headlines(
+      last.values(),
+      f'cross_lingual_{modality}',
+      f'{modality.capitalize()} between languages, last layer',
+      ('tap',),
+    )
+  return found
+
+
+def _stages(definition: Mapping[str, Any], model: str) -> list[str]:
+  """One layer axis for both modalities: speech's, with text's own put in."""
+  taps = definition['models'][model]['taps']
+  text, merged = (
+    [plots.stage(tap) for tap, _ in taps[modality]] for modality in MODALITIES
+  )
+  at = 0
+  for name in text:
+    if name in merged:
+      at = merged.index(name) + 1
+    else:
+      merged.insert(at, name)
+      at += 1
+  return merged
+
+
+def _positions(
+  definition: Mapping[str, Any], model: str, modality: str
+) -> dict[str, int]:
+  stages = _stages(definition, model)
+  taps = definition['models'][model]['taps'][modality]
+  return {tap: stages.index(plots.stage(tap)) for tap, _ in taps}
+
+
+def _view(
+  rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
+) -> tuple[list[plots.Lines], tuple[plots.Key, ...]]:
+  spans = {
+    'value': plots.limits(row[n] for row in rows for n in ('value', 'floor')),
+    'calibrated': plots.limits((row['calibrated'] for row in rows), 0.0),
+  }
+  panels = []
+  for model, own in tables.by_model(rows, definition):
+    stages = _stages(definition, model)
+    places = plots.places(stages)
+    for statistic, quantity in _QUANTITIES.items():
+      panels.append(
+        plots.Lines(
+          tables.panel_title(model, quantity, definition),
+          'layer',
+          tables.axis_title(measure, statistic),
+          tuple((places[i], name) for i, name in plots.ticks(stages)),
+          spans[statistic],
+          _lines(own, statistic, places),
+        )
+      )
+  return panels, plots.legend(line for panel in panels for line in panel.lines)
+
+
+def _lines(
+  rows: Sequence[tables.Row], statistic: str, places: Sequence[float]
+) -> tuple[plots.Line, ...]:
+  def add(rows: Sequence[tables.Row], column: str, key: plots.Key) -> None:
+    curve = tables.curve(rows, column, lambda row: row['tap'], key, places)
+    lines.append(curve)
+
+  lines: list[plots.Line] = []
+  for modality in MODALITIES:
+    own = [row for row in rows if row['modality'] == modality]
+    style = plots.MODALITY_STYLE[modality]
+    key = plots.Key(f'{modality}, mean over language pairs', 'mean', *style)
+    add(own, statistic, key)
+    if statistic == 'value' and any(row['floor'] is not None for row in own):
+      add(own, 'floor', _FLOORS[modality])
+  return tuple(lines)

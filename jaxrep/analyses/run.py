@@ -1,0 +1,189 @@
+"""A finished comparison as the analyses see it: its definition and scores."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from etils import epath
+
+from jaxrep.report import tables
+from jaxrep.types import InputError
+
+COLUMNS = (
+  *('corpus', 'model', 'measure', 'tap_a', 'tap_b', 'lang_a', 'lang_b'),
+  *('modality_a', 'modality_b', 'value', 'floor', 'calibrated'),
+  *('n', 'k', 'k_a', 'k_b', 'status'),
+)
+LEVELS = ('all', 'class', 'language')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The definition (plan.json) and all-pairs scores of one working folder.
+
+  `scores` has one row per unordered pair and at least the columns `COLUMNS`;
+  side a of a text–speech pair is the text, and `value`, `floor` and
+  `calibrated` are null where the cell is undefined.
+  """
+
+  workdir: epath.Path
+  definition: dict[str, Any]
+  scores: pa.Table
+
+  @property
+  def orders(self) -> dict[str, Sequence[str]]:
+    """Model and measure names in the run's order, for `tables.in_order`."""
+    return {
+      'model': tuple(self.definition['models']),
+      'measure': tuple(tables.measures(self.definition)),
+    }
+
+  def languages(self, model: str, *modalities: str) -> list[str]:
+    """The languages that a model has in all of `modalities`."""
+    covered = self.definition['models'][model]['languages']
+    return [
+      language
+      for language in self.definition['languages']
+      if all(language in covered[modality] for modality in modalities)
+    ]
+
+  def text_speech_cells(self) -> pa.Table:
+    """Scores of a language's text against its own speech, every tap pair.
+
+    Columns `tap_a`, `tap_b`, `lang_a` are renamed to what they are: `tap_text`,
+    `tap_speech`, `language`.
+    """
+    cells = self.scores.filter(
+      (pc.field('modality_a') == 'text')
+      & (pc.field('modality_b') == 'speech')
+      & (pc.field('lang_a') == pc.field('lang_b'))
+    )
+    names = {'tap_a': 'tap_text', 'tap_b': 'tap_speech', 'lang_a': 'language'}
+    return cells.rename_columns(
+      [names.get(name, name) for name in cells.column_names]
+    )
+
+
+def load_run(workdir: epath.PathLike) -> Run:
+  """Reads plan.json and scores.parquet of a working folder (gs:// too).
+
+  Raises:
+    InputError: one of them is missing or damaged; the message says which job
+      writes it.
+  """
+  workdir = epath.Path(workdir)
+  plan, scores = workdir / 'plan.json', workdir / 'scores.parquet'
+  for path, job in ((plan, 'extract'), (scores, 'compare')):
+    if not path.exists():
+      raise InputError(
+        f'{path} does not exist: run `python run.py {job} '
+        f'--workdir={workdir}` first.'
+      )
+  return Run(workdir, _read_definition(plan), _read_scores(scores))
+
+
+def by_level(
+  run: Run,
+  cells: pa.Table,
+  keys: Sequence[str],
+  levels: Sequence[str] = LEVELS,
+) -> pa.Table:
+  """Means of cells over all languages, each resource class, each language.
+
+  Args:
+    cells: scores with a column `language`.
+    keys: columns that stay apart; `model` is one of them.
+    levels: which of `LEVELS` to give.
+
+  Returns:
+    The columns of `tables.mean_cells` with `level`, `name` (the language, the
+    class, or 'all') and `of`, the number of languages the model has there.
+  """
+  parts = []
+  languages = cells['language'].to_pylist()
+  for level in levels:
+    names = [_group(run, level, language) for language in languages]
+    labelled = cells.append_column('name', pa.array(names, pa.string()))
+    means = tables.mean_cells(labelled, [*keys, 'name'])
+    column = pa.array([level] * len(means), pa.string())
+    parts.append(means.append_column('level', column))
+  means = pa.concat_tables(parts)
+  sizes = collections.Counter(
+    (model, level, _group(run, level, language))
+    for model in run.definition['models']
+    for level in levels
+    for language in run.languages(model, 'text', 'speech')
+  )
+  return with_sizes(means, ('model', 'level', 'name'), sizes)
+
+
+def with_sizes(
+  means: pa.Table, keys: Sequence[str], sizes: Mapping[tuple[str, ...], int]
+) -> pa.Table:
+  """Appends `of`: how many cells there would be if all were defined."""
+  rows = means.select(keys).to_pylist()
+  of = [sizes[tuple(row.values())] for row in rows]
+  return means.append_column('of', pa.array(of, pa.int64()))
+
+
+def labelled(
+  cells: pa.Table,
+  keys: Sequence[str],
+  label: str,
+  labels: Mapping[tuple[str, ...], Any],
+  kind: pa.DataType,
+) -> pa.Table:
+  """The cells whose `keys` are in `labels`, with their label as a column."""
+  columns = zip(*labels, strict=True) if labels else [[] for _ in keys]
+  table = {
+    name: pa.array(values, pa.string())
+    for name, values in zip(keys, columns, strict=True)
+  }
+  table[label] = pa.array(labels.values(), kind)
+  return cells.join(pa.table(table), list(keys), join_type='inner')
+
+
+def level_orders(run: Run) -> dict[str, Sequence[str]]:
+  """The order of `level` and `name`, for `tables.in_order`."""
+  names = ('all', *tables.CLASSES, *run.definition['languages'])
+  return {'level': LEVELS, 'name': names}
+
+
+def _group(run: Run, level: str, language: str) -> str:
+  if level == 'class':
+    return run.definition['resource_classes'].get(language, 'unclassified')
+  return language if level == 'language' else 'all'
+
+
+def _read_definition(path: epath.Path) -> dict[str, Any]:
+  try:
+    definition = json.loads(path.read_text())
+  except ValueError as error:
+    raise InputError(
+      f'{path} is not valid JSON ({error}): run `python run.py extract '
+      f'--workdir={path.parent}` again.'
+    ) from error
+  if 'measures' not in definition:
+    raise InputError(
+      f'{path} is newer than the scores beside it: run `python run.py compare '
+      f'--workdir={path.parent}` again.'
+    )
+  return definition
+
+
+def _read_scores(path: epath.Path) -> pa.Table:
+  again = f'run `python run.py compare --workdir={path.parent}` again.'
+  try:
+    with path.open('rb') as file:
+      scores = pq.read_table(file)
+  except (pa.ArrowInvalid, OSError) as error:
+    raise InputError(f'{path} cannot be read ({error}): {again}') from error
+  missing = [name for name in COLUMNS if name not in scores.column_names]
+  if missing:
+    raise InputError(f'{path} lacks the columns {", ".join(missing)}: {again}')
+  return scores

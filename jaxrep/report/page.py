@@ -1,0 +1,187 @@
+"""report.html, one page that opens without a network, and its figure files."""
+
+import collections
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jinja2
+import markupsafe
+import pyarrow as pa
+import pyarrow.compute as pc
+from etils import epath
+from plotly import offline
+
+from jaxrep import languages
+from jaxrep.report import interactive, printed, tables
+
+IDS_SHOWN = 20
+_COMMON_IDS = {
+  'pair': 'each pair of representations on the sentences that both have',
+  'all': 'only on the sentences that every language has in every modality',
+}
+_RECORDINGS = {
+  'first': 'the first usable recording of each sentence',
+  'mean': 'the mean over the recordings of each sentence',
+}
+
+
+@runtime_checkable
+class Run(Protocol):
+  """What the page needs of a run (`jaxrep.analyses.run.Run`)."""
+
+  definition: dict[str, Any]
+  scores: pa.Table
+
+
+def write_report(
+  run: Run, results: Sequence[tables.Result], workdir: epath.PathLike
+) -> None:
+  """Writes all that a finished run leaves to its readers.
+
+  These are report.html, figures/*.pdf and *.png, tables/*.csv, scores.csv and
+  summary.json in `workdir`, whatever was there before.
+  """
+  workdir = epath.Path(workdir)
+  tables.write_tables(results, run.scores, run.definition, workdir)
+  write_figures(results, workdir / 'figures')
+  page = render_page(run.definition, run.scores, results)
+  (workdir / 'report.html').write_text(page)
+
+
+def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
+  """Writes <analysis>-<measure>.pdf and .png."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for result in results:
+    for measure, view in result.figure.views.items():
+      files = printed.render(result.title, result.figure.columns, view)
+      for kind, data in files.items():
+        (folder / f'{result.name}-{measure}.{kind}').write_bytes(data)
+
+
+def render_page(
+  definition: Mapping[str, Any],
+  scores: pa.Table,
+  results: Sequence[tables.Result],
+) -> str:
+  """The page as text: styles, data and plotly.js are inside, once."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('jaxrep', 'report'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  return environment.get_template('page.html').render(
+    run=definition,
+    measures={
+      name: tables.measure_title(name)
+      for name in tables.measures(definition)
+      if any(name in result.figure.views for result in results)
+    },
+    title=_title(definition),
+    untrained=[
+      m['title'] for m in definition['models'].values() if not m['trained']
+    ],
+    sentences=_sentences(scores),
+    headlines=_headlines(results, definition),
+    results=results,
+    languages=_languages(definition),
+    dropped=_dropped(definition['dropped']),
+    common_ids=_COMMON_IDS[definition['common_ids']],
+    recordings=_RECORDINGS[definition['recordings']],
+    plotly=markupsafe.Markup(offline.get_plotlyjs()),
+    panels=_panels(results),
+  )
+
+
+def _title(definition: Mapping[str, Any]) -> str:
+  models = [model['title'] for model in definition['models'].values()]
+  count = len(definition['languages'])
+  return (
+    f'{", ".join(models)}: the same sentence as text and as speech in '
+    f'{count} language{"" if count == 1 else "s"}'
+  )
+
+
+def _sentences(scores: pa.Table) -> str:
+  """The range of n over all defined cells."""
+  ends = pc.min_max(scores['n'].filter(pc.is_valid(scores['value'])))
+  return tables.span(ends['min'].as_py(), ends['max'].as_py())
+
+
+def _headlines(
+  results: Iterable[tables.Result], definition: Mapping[str, Any]
+) -> dict[str, list[tuple[str, list[dict[str, str]]]]]:
+  """measure → [(model's title, its lines)], ready to print."""
+  lines = [line for result in results for line in result.headlines]
+  found: dict[str, list[tuple[str, list[dict[str, str]]]]] = {}
+  for measure in tables.measures(definition):
+    for model in definition['models']:
+      own = [x for x in lines if (x.measure, x.model) == (measure, model)]
+      if own:
+        title = tables.model_title(model, definition)
+        printed_lines = [_headline(line) for line in own]
+        found.setdefault(measure, []).append((title, printed_lines))
+  return found
+
+
+def _headline(line: tables.Headline) -> dict[str, str]:
+  row, signed = line.row, line.quantity.endswith('_change')
+  details = [line.taps, f'n\xa0{tables.ends(row, "n")}']
+  if row['k_min'] is not None:
+    details.append(f'k\xa0{tables.ends(row, "k")}')
+  details.append(tables.mean_of(row))
+  numbers = {n: tables.number(row[n], signed) for n in tables.STATISTICS}
+  return numbers | {'label': line.label, 'details': ' · '.join(details)}
+
+
+def _languages(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
+  classes = definition['resource_classes']
+  return [
+    {
+      'iso': iso,
+      'name': definition['language_names'][iso],
+      'script': _script(iso),
+      'group': classes.get(iso, 'unclassified'),
+      'sentences': definition['sentences'][iso],
+    }
+    for iso in definition['languages']
+  ]
+
+
+def _script(iso: str) -> str:
+  known = languages.LANGUAGES.get(iso)
+  return known.script if known else '–'
+
+
+def _dropped(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+  """Dropped examples by reason, language and modality, with their ids."""
+  groups = collections.defaultdict(list)
+  for row in rows:
+    key = (row['reason'], row['language'], row['modality'])
+    groups[key].append(row['id'])
+  return [
+    {
+      'reason': reason,
+      'language': language,
+      'modality': modality,
+      'count': len(ids),
+      'ids': ', '.join(ids[:IDS_SHOWN])
+      + (f' and {len(ids) - IDS_SHOWN} more' if len(ids) > IDS_SHOWN else ''),
+    }
+    for (reason, language, modality), ids in groups.items()
+  ]
+
+
+def _panels(results: Iterable[tables.Result]) -> markupsafe.Markup:
+  """All panels as one JSON object, safe inside a script element."""
+  panels = {
+    f'{result.name}-{measure}-{index}': interactive.panel_json(panel)
+    for result in results
+    for measure, view in result.figure.views.items()
+    for index, panel in enumerate(view.panels, 1)
+  }
+  text = json.dumps(panels, ensure_ascii=False, separators=(',', ':'))
+  text = text.replace('</', '<\\/').replace('<!--', '\\u003c!--')
+  return markupsafe.Markup(text)

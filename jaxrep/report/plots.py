@@ -1,0 +1,214 @@
+"""Figure specifications: what is shown, whoever draws it.
+
+An analysis gives a `Figure` of `Lines`, `Heatmap` or `Dots`; `interactive`
+draws it in the page, `printed` as PDF and PNG. The three class
+colours keep apart under the common kinds of colour blindness (ΔE ≥ 30 in
+simulation), and marker shapes repeat what colours say. None is an undefined
+value and stays a gap.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+Value = float | None
+Ticks = tuple[tuple[int | float, str], ...]  # place on the axis, label
+Band = tuple[float, Value, Value]  # x, low, high
+LineRole = Literal['mean', 'member', 'floor', 'floor_dotted']
+Role = LineRole | Literal['band', 'hollow', 'filled', 'tick']
+
+INK, GREY, GAP, BAND = '#1b1b1f', '#75757d', '#b9b9c0', '#e3e3e8'
+CLASS_STYLE = {  # colour, marker
+  'high': ('#004488', 'circle'),
+  'medium': ('#1B9E9E', 'square'),
+  'low': ('#D95F02', 'diamond'),
+  'unclassified': ('#AA4499', 'cross'),
+}
+MODALITY_STYLE = {'text': (INK, 'circle'), 'speech': ('#AA4499', 'square')}
+SCALES = {
+  'sequential': (
+    *('#440154', '#472d7b', '#3b528b', '#2c728e', '#21918c'),
+    *('#28ae80', '#5ec962', '#addc30', '#fde725'),
+  ),
+  'diverging': ('#542788', '#998ec3', '#f7f7f7', '#f1a340', '#b35806'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stroke:
+  """How a role looks: sizes in points, `marker` 0 for a bare line."""
+
+  width: float
+  marker: float
+  opacity: float
+  dash: Literal['solid', 'dash', 'dot'] = 'solid'
+
+
+STROKES = {
+  'mean': Stroke(2.4, 6.0, 1.0),
+  'member': Stroke(1.0, 2.5, 0.4),
+  'floor': Stroke(1.6, 0.0, 1.0, 'dash'),
+  'floor_dotted': Stroke(1.6, 0.0, 1.0, 'dot'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+  """One entry of a legend."""
+
+  label: str
+  role: Role
+  colour: str
+  symbol: str = 'circle'
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """A curve drawn as `key`, with one hover text per point."""
+
+  x: tuple[float, ...]
+  y: tuple[Value, ...]
+  hover: tuple[str, ...]
+  key: Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+  """Curves over layers, and a grey band behind them."""
+
+  title: str
+  xlabel: str
+  ylabel: str
+  ticks: Ticks
+  limits: tuple[float, float]
+  lines: tuple[Line, ...]
+  band: tuple[Band, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Heatmap:
+  """A map z[y][x]; a diverging scale has its neutral colour at 0."""
+
+  title: str
+  xlabel: str
+  ylabel: str
+  xticks: Ticks
+  yticks: Ticks
+  z: tuple[tuple[Value, ...], ...]
+  hover: tuple[tuple[str, ...], ...]
+  scale: Literal['sequential', 'diverging']
+  limits: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dot:
+  """One row of a `Dots` plot: from `before` to `after`, floors beside them."""
+
+  label: str
+  colour: str
+  symbol: str
+  emphasis: bool
+  before: Value
+  after: Value
+  floors: tuple[Value, Value]
+  hover: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dots:
+  """A change per row: hollow marker before, filled marker after."""
+
+  title: str
+  xlabel: str
+  rows: tuple[Dot, ...]
+  limits: tuple[float, float]
+
+
+Panel = Lines | Heatmap | Dots
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+  """A figure under one measure; `notes` belong beside it."""
+
+  subtitle: str
+  panels: tuple[Panel, ...]
+  legend: tuple[Key, ...]
+  notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """Panels in rows of `columns`, a view per measure (none: nothing to show)."""
+
+  columns: int
+  views: Mapping[str, View]
+
+
+FLOOR = Key('floor: what chance gives', 'floor', GREY)
+FLOOR_BAND = Key('its range over languages', 'band', BAND)
+UNDEFINED = Key('undefined', 'band', GAP)
+
+
+def legend(lines: Iterable[Line]) -> tuple[Key, ...]:
+  """The keys of some lines, each label once."""
+  return tuple({line.key.label: line.key for line in lines}.values())
+
+
+def stage(tap: str) -> str:
+  """A tap's place in its branch: '5' of 'text/layer_05', 'pre-adaptor'."""
+  name = tap.partition('/')[2]
+  layer = name.removeprefix('layer_')
+  return str(int(layer)) if layer.isdecimal() else name.replace('_', '-')
+
+
+def places(stages: Sequence[str]) -> tuple[float, ...]:
+  """Where stages stand on a layer axis: named ones take room for their name."""
+  wide = 2.0 if len(stages) > 16 else 1.0
+  x, found = 0.0, []
+  for before, name in itertools.pairwise(['0', *stages]):
+    layers = before.isdecimal() and name.isdecimal()
+    x += 1.0 if layers or not found else wide
+    found.append(x)
+  return tuple(found)
+
+
+def ticks(stages: Sequence[str], apart: int = 1) -> tuple[tuple[int, str], ...]:
+  """(index, label) of the stages that an axis can name.
+
+  These are the last and the first, the other named ones, and about eight layer
+  numbers, where they are `apart` from those before; finer taps have no label.
+  """
+  layers = sum(name.isdecimal() for name in stages)
+  step = next(s for s in (1, 2, 4, 5, 10, 20, 50) if layers <= 8 * s)
+  named = [
+    i for i, s in enumerate(stages) if not s.isdecimal() and '/' not in s
+  ]
+  numbers = [
+    i for i, s in enumerate(stages) if s.isdecimal() and int(s) % step == 0
+  ]
+  kept: list[int] = []
+  for index in [*named[-1:], *named[:1], *named[1:-1], *numbers]:
+    if all(abs(index - other) >= apart for other in kept):
+      kept.append(index)
+  return tuple((index, stages[index]) for index in sorted(kept))
+
+
+def unbroken(band: Iterable[Band]) -> list[list[tuple[float, float, float]]]:
+  """The stretches of a band between its gaps."""
+  stretches: list[list[tuple[float, float, float]]] = [[]]
+  for x, low, high in band:
+    if low is None or high is None:
+      stretches.append([])
+    else:
+      stretches[-1].append((x, low, high))
+  return [stretch for stretch in stretches if stretch]
+
+
+def limits(values: Iterable[Value], *extra: float) -> tuple[float, float]:
+  """An axis that holds all defined values and `extra`, with a margin."""
+  defined = [value for value in values if value is not None] + list(extra)
+  low, high = min(defined, default=0.0), max(defined, default=1.0)
+  margin = max(0.05 * (high - low), 0.005)
+  return low - margin, high + margin

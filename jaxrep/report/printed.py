@@ -1,0 +1,186 @@
+"""Figures in print: PDF and PNG by matplotlib."""
+
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from matplotlib import axes, colors, figure, lines, patches, rc_context, ticker
+
+from jaxrep.report import plots
+from jaxrep.report.plots import (
+  Dots,
+  Heatmap,
+  Key,
+  Lines,
+  Panel,
+  Ticks,
+  Value,
+  View,
+)
+
+_MARKERS = {'circle': 'o', 'square': 's', 'diamond': 'D', 'cross': 'P'}
+_POINTS = {
+  'hollow': {'marker': 'o', 'mfc': 'white', 'ms': 5},
+  'filled': {'marker': 'o', 'ms': 5},
+  'tick': {'marker': '|', 'ms': 8},
+}
+_DASHES = {'solid': '-', 'dash': '--', 'dot': ':'}
+_PRINT = {
+  'font.family': 'sans-serif',
+  'font.size': 8.5,
+  'axes.titlesize': 9,
+  'axes.labelsize': 8.5,
+  'axes.edgecolor': plots.GREY,
+  'axes.linewidth': 0.6,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'xtick.color': plots.INK,
+  'xtick.major.width': 0.6,
+  'ytick.major.width': 0.6,
+  'pdf.fonttype': 42,  # text stays text, for whoever edits the figure
+  'savefig.dpi': 200,
+}
+
+
+def render(title: str, columns: int, view: View) -> dict[str, bytes]:
+  """One view in print: {'png': …, 'pdf': …}, by matplotlib."""
+  rows = math.ceil(len(view.panels) / columns)
+  heights = [
+    max(_height(panel) for panel in view.panels[at : at + columns])
+    for at in range(0, len(view.panels), columns)
+  ]
+  with rc_context(_PRINT):
+    page = figure.Figure(
+      figsize=(3.6 * columns, sum(heights) + 1.1), layout='constrained'
+    )
+    page.suptitle(title, fontsize=11, fontweight='bold', x=0.01, ha='left')
+    grid = page.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    for axis in grid.flat[len(view.panels) :]:
+      axis.set_axis_off()
+    for axis, panel in zip(grid.flat, view.panels, strict=False):
+      _DRAW[type(panel)](axis, panel)
+      width = 44 if isinstance(panel, Lines) else 34
+      axis.set_title(textwrap.fill(panel.title, width), loc='left')
+    page.legend(
+      handles=[_handle(key) for key in view.legend],
+      loc='outside lower left',
+      ncols=3 if columns == 2 else 4,
+      frameon=False,
+      title=textwrap.fill(view.subtitle, 50 * columns),
+      alignment='left',
+    )
+    page.draw_without_rendering()
+    page.set_layout_engine(None)  # laid out, once for both files
+    return {kind: _save(page, kind) for kind in ('png', 'pdf')}
+
+
+def _save(page: figure.Figure, kind: str) -> bytes:
+  buffer = io.BytesIO()
+  undated = {'CreationDate': None} if kind == 'pdf' else None
+  page.savefig(buffer, format=kind, metadata=undated)
+  return buffer.getvalue()
+
+
+def _height(panel: Panel) -> float:
+  if isinstance(panel, Dots):
+    return 0.9 + 0.19 * len(panel.rows)
+  return 2.6 if isinstance(panel, Lines) else 3.0
+
+
+def _handle(key: Key) -> lines.Line2D | patches.Patch:
+  if key.role == 'band':
+    return patches.Patch(color=key.colour, label=key.label)
+  if key.role in _POINTS:
+    style = {'ls': '', 'color': key.colour, 'label': key.label}
+    return lines.Line2D([], [], **style | _POINTS[key.role])
+  stroke = plots.STROKES[key.role]
+  return lines.Line2D(
+    *([], []),
+    ls=_DASHES[stroke.dash],
+    lw=stroke.width * 0.7,
+    color=key.colour,
+    alpha=stroke.opacity,
+    marker=_MARKERS[key.symbol] if stroke.marker else '',
+    ms=stroke.marker * 0.7,
+    label=key.label,
+  )
+
+
+def _numbers(values: Iterable[Value]) -> list[float]:
+  return [math.nan if value is None else value for value in values]
+
+
+def _lines(axis: axes.Axes, panel: Lines) -> None:
+  for stretch in plots.unbroken(panel.band):
+    axis.fill_between(*zip(*stretch, strict=True), color=plots.BAND, lw=0)
+  for line in panel.lines:
+    artist = _handle(line.key)
+    artist.set_data(line.x, _numbers(line.y))
+    axis.add_line(artist)
+  if panel.limits[0] < 0 < panel.limits[1]:
+    axis.axhline(0, color=plots.GREY, lw=0.8, ls='--', zorder=1)
+  positions = [x for line in panel.lines for x in line.x]
+  axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.limits)
+  axis.set_xlim(min(positions) - 0.5, max(positions) + 0.5)
+  _ticks(axis.set_xticks, panel.ticks, rotate=True)
+  axis.grid(color='#ececf0', lw=0.6)
+  axis.set_axisbelow(True)
+
+
+def _map(axis: axes.Axes, panel: Heatmap) -> None:
+  scale = colors.LinearSegmentedColormap.from_list(
+    '', plots.SCALES[panel.scale]
+  ).with_extremes(bad=plots.GAP)
+  image = axis.imshow(
+    [_numbers(row) for row in panel.z],
+    cmap=scale,
+    vmin=panel.limits[0],
+    vmax=panel.limits[1],
+    origin='lower',
+    aspect='auto',
+    interpolation='nearest',
+  )
+  bar = axis.figure.colorbar(image, ax=axis, aspect=30, pad=0.02)
+  bar.outline.set_visible(False)
+  axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+  _ticks(axis.set_xticks, panel.xticks, rotate=True)
+  _ticks(axis.set_yticks, panel.yticks, rotate=False)
+
+
+def _dots(axis: axes.Axes, panel: Dots) -> None:
+  for position, row in enumerate(panel.rows):
+    width, size = (2, 6) if row.emphasis else (1, 4)
+    ends = _numbers((row.before, row.after))
+    line = {'color': row.colour, 'marker': _MARKERS[row.symbol], 'ms': size}
+    axis.plot(_numbers(row.floors), [position] * 2, '|', color=plots.GREY, ms=7)
+    axis.plot(ends, [position] * 2, '-', color=row.colour, lw=width)
+    axis.plot(ends[:1], [position], ls='', mfc='white', **line)
+    axis.plot(ends[1:], [position], ls='', **line)
+  if panel.limits[0] < 0 < panel.limits[1]:
+    axis.axvline(0, color=plots.GREY, lw=0.8, ls='--', zorder=1)
+  axis.set_yticks(range(len(panel.rows)), [row.label for row in panel.rows])
+  for label, row in zip(axis.get_yticklabels(), panel.rows, strict=True):
+    label.set_fontweight('bold' if row.emphasis else 'normal')
+  axis.set(xlabel=panel.xlabel, xlim=panel.limits)
+  axis.set_ylim(len(panel.rows) - 0.4, -0.6)
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(6))
+  axis.grid(axis='x', color='#ececf0', lw=0.6)
+  axis.set_axisbelow(True)
+
+
+def _ticks(
+  setter: Callable[..., Any],
+  pairs: Ticks,
+  rotate: bool,
+) -> None:
+  turn = {'rotation': 90} if rotate and len(pairs) > 6 else {}
+  setter([p for p, _ in pairs], [label for _, label in pairs], **turn)
+
+
+_DRAW: dict[type, Callable[[axes.Axes, Any], None]] = {
+  Lines: _lines,
+  Heatmap: _map,
+  Dots: _dots,
+}

@@ -1,0 +1,341 @@
+"""Tidy tables: means over cells, what they say of their run, the files."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from etils import epath
+from pyarrow import csv
+
+from jaxrep.report import plots
+
+Row = Mapping[str, Any]
+STATISTICS = ('value', 'floor', 'calibrated')
+NUMBERS = (
+  *STATISTICS,
+  *('used', 'used_calibrated', 'of', 'n_min', 'n_max', 'k_min', 'k_max'),
+)
+CLASSES = ('high', 'medium', 'low', 'unclassified')
+_MEASURE_TITLES = {
+  'svcca': 'SVCCA',
+  'cka': 'CKA',
+  'cka_debiased': 'debiased CKA',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+  """One line of the headline table: a row of an analysis that stands alone.
+
+  `quantity` is its name in summary.json, `label` its name on the page, `row`
+  holds the statistics with `used`, `of`, `n_min` … `k_max`; `taps` says what
+  was compared.
+  """
+
+  model: str
+  measure: str
+  quantity: str
+  label: str
+  taps: str
+  row: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What one analysis gives to the report."""
+
+  name: str
+  title: str
+  explanation: str
+  needs: str
+  table: pa.Table
+  figure: plots.Figure
+  headlines: tuple[Headline, ...]
+
+
+def mean_cells(cells: pa.Table, keys: Sequence[str]) -> pa.Table:
+  """Means of value, floor and calibrated over the cells that share `keys`.
+
+  Null cells do not enter a mean: `used` counts the defined values and
+  `used_calibrated` the defined calibrated ones. The ranges `n_min` … `k_max`
+  are those of defined cells. Where no cell is defined the means are null.
+  """
+  defined = pc.is_valid(cells['value'])
+  for name in ('n', 'k'):
+    column = pc.if_else(defined, cells[name], pa.scalar(None, pa.int64()))
+    cells = cells.set_column(
+      cells.schema.get_field_index(name), name, column.cast(pa.int64())
+    )
+  grouped = cells.group_by(list(keys), use_threads=False).aggregate(
+    [(name, 'mean') for name in STATISTICS]
+    + [('value', 'count'), ('calibrated', 'count')]
+    + [(name, end) for name in ('n', 'k') for end in ('min', 'max')]
+  )
+  renamed = {f'{name}_mean': name for name in STATISTICS}
+  renamed |= {'value_count': 'used', 'calibrated_count': 'used_calibrated'}
+  return grouped.rename_columns(
+    [renamed.get(name, name) for name in grouped.column_names]
+  )
+
+
+def in_order(
+  table: pa.Table, orders: Mapping[str, Sequence[str] | None]
+) -> pa.Table:
+  """Rows sorted by the named columns: as the given names are, or by number."""
+  columns = []
+  for name, order in orders.items():
+    values = table[name].to_pylist()
+    if order is not None:
+      rank = {value: index for index, value in enumerate(order)}
+      values = [rank[value] for value in values]
+    columns.append(values)
+  keys = list(zip(*columns, strict=True))
+  rows = sorted(range(len(keys)), key=keys.__getitem__)
+  return table.take(pa.array(rows, pa.int64()))
+
+
+def annotate(table: pa.Table, definition: Mapping[str, Any]) -> pa.Table:
+  """The table with the run's definition as metadata, for whoever draws it."""
+  return table.replace_schema_metadata({'run': json.dumps(definition)})
+
+
+def definition_of(table: pa.Table) -> dict[str, Any]:
+  """The definition of the run that a table was computed from."""
+  return json.loads(table.schema.metadata[b'run'])
+
+
+def measures(definition: Mapping[str, Any]) -> list[str]:
+  """The run's measures, SVCCA, the study's own, first."""
+  return sorted(definition['measures'], key=lambda name: name != 'svcca')
+
+
+def measure_title(name: str) -> str:
+  return _MEASURE_TITLES.get(name, name)
+
+
+def model_title(name: str, definition: Mapping[str, Any]) -> str:
+  """A model's title, which says so where the weights are random."""
+  model = definition['models'][name]
+  return model['title'] + ('' if model['trained'] else ' (untrained control)')
+
+
+def class_title(name: str) -> str:
+  if name == 'unclassified':
+    return 'mean of those without a class'
+  return f'{name}-resource mean'
+
+
+def axis_title(measure: str, statistic: str) -> str:
+  prefix = 'calibrated ' if statistic == 'calibrated' else ''
+  return prefix + measure_title(measure)
+
+
+def panel_title(
+  model: str, quantity: str, definition: Mapping[str, Any]
+) -> str:
+  """`quantity`, after the model's title where the run has several models."""
+  if len(definition['models']) == 1:
+    return quantity[0].upper() + quantity[1:]
+  return f'{model_title(model, definition)}: {quantity}'
+
+
+def subtitle(measure: str, definition: Mapping[str, Any]) -> str:
+  """Measure, corpus and model of a figure, and whether they are real."""
+  corpus = definition['corpus']
+  parts = [measure_title(measure), corpus['title']]
+  if corpus['synthetic']:
+    parts[1] += ' (synthetic speech)'
+  if len(definition['models']) == 1:
+    parts.extend(model_title(name, definition) for name in definition['models'])
+  return ' · '.join(parts)
+
+
+def by_model(
+  rows: Sequence[Row], definition: Mapping[str, Any]
+) -> list[tuple[str, list[Row]]]:
+  """The rows of each model that has some, in the run's order."""
+  groups = [
+    (model, [row for row in rows if row['model'] == model])
+    for model in definition['models']
+  ]
+  return [(model, own) for model, own in groups if own]
+
+
+def views(
+  table: pa.Table,
+  draw: Callable[
+    [Sequence[Row], str, Mapping[str, Any]],
+    tuple[Sequence[plots.Panel], Sequence[plots.Key]],
+  ],
+) -> dict[str, plots.View]:
+  """A view per measure that has rows; `draw` gives its panels and legend."""
+  definition = definition_of(table)
+  found = {}
+  for measure in measures(definition):
+    rows = [row for row in table.to_pylist() if row['measure'] == measure]
+    if rows:
+      panels, legend = draw(rows, measure, definition)
+      found[measure] = plots.View(
+        subtitle(measure, definition),
+        tuple(panels),
+        tuple(legend),
+        notes(rows, measure, definition),
+      )
+  return found
+
+
+def headlines(
+  rows: Iterable[Row], quantity: str, label: str, taps: Sequence[str]
+) -> tuple[Headline, ...]:
+  """One headline per row; `taps` are the columns that say what it compares."""
+  return tuple(
+    Headline(
+      row['model'],
+      row['measure'],
+      quantity,
+      label,
+      ' with '.join(row[name] for name in taps),
+      {name: row[name] for name in NUMBERS},
+    )
+    for row in rows
+  )
+
+
+def curve(
+  rows: Iterable[Row],
+  statistic: str,
+  head: Callable[[Row], str],
+  key: plots.Key,
+  places: Sequence[float],
+) -> plots.Line:
+  """A line with gaps at undefined values; `position` n stands at places[n]."""
+  rows = sorted(rows, key=lambda row: row['position'])
+  return plots.Line(
+    tuple(places[row['position']] for row in rows),
+    tuple(row[statistic] for row in rows),
+    tuple(hover(head(row), row) for row in rows),
+    key,
+  )
+
+
+def number(value: float | None, signed: bool = False) -> str:
+  """Three decimals with a true minus sign; a dash for an undefined value."""
+  if value is None:
+    return '–'
+  return f'{value:{"+" if signed else ""}.3f}'.replace('-', '−')
+
+
+def span(low: int | None, high: int | None) -> str:
+  """'12–34', '12' where both ends are equal, a dash where undefined."""
+  if low is None:
+    return '–'
+  return str(low) if low == high else f'{low}–{high}'
+
+
+def ends(row: Row, name: str) -> str:
+  """The range of n or k over the cells of a row, as `span` writes it."""
+  return span(row[f'{name}_min'], row[f'{name}_max'])
+
+
+def hover(head: str, row: Row) -> str:
+  """What the pointer shows of one row."""
+  lines = [
+    f'<b>{head}</b>',
+    f'raw {number(row["value"])} · floor {number(row["floor"])}',
+    f'calibrated {number(row["calibrated"])}',
+    f'n {ends(row, "n")} · k {ends(row, "k")}',
+  ]
+  if row['of'] > 1:
+    lines.append(mean_of(row))
+  return '<br>'.join(lines)
+
+
+def mean_of(row: Row) -> str:
+  """'mean of 8', or 'mean of 7 of 8' where a cell is undefined."""
+  missing = f' of {row["of"]}' if row['used'] < row['of'] else ''
+  return f'mean of {row["used"]}{missing}'
+
+
+def notes(
+  rows: Sequence[Row],
+  measure: str,
+  definition: Mapping[str, Any],
+) -> tuple[str, ...]:
+  """What has to stand beside a figure of `rows` under one measure."""
+  n_min, n_max = _ends(rows, 'n')
+  k_min, k_max = _ends(rows, 'k')
+  sizes = f'n = {span(n_min, n_max)} sentences per cell'
+  if k_min is not None:
+    sizes += f'; k = {span(k_min, k_max)} components kept'
+  defined = definition['measures'][measure]
+  found = [f'{defined[0].upper()}{defined[1:]} {sizes}.']
+  if k_min != k_max:
+    found.append(
+      'k differs between cells, and both chance and the calibrated score '
+      'depend on it: compare such cells only under a fixed k or another '
+      'measure.'
+    )
+  if n_min != n_max:
+    found.append('n differs between cells, and the floor with it.')
+  short = [row for row in rows if row['used'] < row['of']]
+  if short:
+    found.append(
+      f'{len(short)} of {len(rows)} points lack cells: points without any are '
+      'left open as gaps, the others are means over the cells that are defined '
+      '(counts: hover, and «used» of «of» in the CSV).'
+    )
+  if all(row['floor'] is None for row in rows):
+    found.append('No floor was computed.')
+  return tuple(found)
+
+
+def _ends(rows: Sequence[Row], name: str) -> tuple[int | None, int | None]:
+  lows = [row[f'{name}_min'] for row in rows if row[f'{name}_min'] is not None]
+  highs = [row[f'{name}_max'] for row in rows if row[f'{name}_max'] is not None]
+  return min(lows, default=None), max(highs, default=None)
+
+
+def summary(
+  results: Iterable[Result], definition: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The headline numbers by model, measure and quantity, for programs."""
+  models: dict[str, Any] = {
+    name: {'title': model['title'], 'trained': model['trained'], 'measures': {}}
+    for name, model in definition['models'].items()
+  }
+  for result in results:
+    for line in result.headlines:
+      by_measure = models[line.model]['measures'].setdefault(line.measure, {})
+      by_measure[line.quantity] = {'taps': line.taps} | line.row
+  corpus = definition['corpus']
+  return {
+    'jaxrep': definition['jaxrep'],
+    'created': definition['created'],
+    'corpus': {name: corpus[name] for name in ('name', 'title', 'synthetic')},
+    'languages': definition['languages'],
+    'models': models,
+  }
+
+
+def write_tables(
+  results: Sequence[Result],
+  scores: pa.Table,
+  definition: Mapping[str, Any],
+  workdir: epath.Path,
+) -> None:
+  """Writes scores.csv, one CSV per analysis in tables/, and summary.json."""
+  write_csv(scores, workdir / 'scores.csv')
+  folder = workdir / 'tables'
+  folder.mkdir(parents=True, exist_ok=True)
+  for result in results:
+    write_csv(result.table, folder / f'{result.name}.csv')
+  text = json.dumps(summary(results, definition), indent=2, ensure_ascii=False)
+  (workdir / 'summary.json').write_text(text + '\n')
+
+
+def write_csv(table: pa.Table, path: epath.Path) -> None:
+  with path.open('wb') as file:
+    csv.write_csv(table, file)

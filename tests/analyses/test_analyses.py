@@ -1,0 +1,88 @@
+"""What every row of ANALYSES owes."""
+
+import importlib
+import json
+
+import pytest
+
+from jaxrep import analyses
+from jaxrep.analyses import run as runs
+from jaxrep.types import InputError
+from tests.analyses import synthetic
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  definition = synthetic.definition(layers=2, models=('one', 'two'))
+  folder = tmp_path_factory.mktemp('run')
+  rows = synthetic.rows(definition)
+  return runs.load_run(synthetic.write(folder, definition, rows))
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_a_row_names_a_module_and_says_what_it_shows(name):
+  row = analyses.ANALYSES[name]
+  module = importlib.import_module(row.module)
+  assert callable(module.compute)
+  assert callable(module.draw)
+  assert row.explanation.endswith('.')
+  assert len(row.title) < 60
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_every_measure_and_model_is_drawn_svcca_first(run, name):
+  (result,) = analyses.analyze(run, [name])
+  assert list(result.figure.views) == ['svcca', 'cka', 'cka_debiased']
+  for view in result.figure.views.values():
+    titles = [panel.title for panel in view.panels]
+    for title in ('The one encoder', 'The two encoder'):
+      own = [t for t in titles if t.startswith(f'{title} (untrained control)')]
+      assert len(own) == result.figure.columns
+    assert 'synthetic speech' in view.subtitle
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_a_trained_model_and_human_speech_are_not_labelled(tmp_path, name):
+  definition = synthetic.definition(layers=1, trained=True, synthetic=False)
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  (result,) = analyses.analyze(run, [name])
+  text = repr(result.figure)
+  assert 'untrained' not in text
+  assert 'synthetic' not in text
+  assert 'The tiny encoder' in text
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_notes_state_the_definition_n_and_k(run, name):
+  (result,) = analyses.analyze(run, [name])
+  svcca = ' '.join(result.figure.views['svcca'].notes)
+  assert synthetic.MEASURES['svcca'] in svcca
+  assert 'n = 118 sentences' in svcca
+  assert 'k differs between cells' in svcca
+  assert 'components kept' not in ' '.join(result.figure.views['cka'].notes)
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_a_run_of_text_alone_in_one_language_shows_nothing(tmp_path, name):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  model = definition['models']['tiny']
+  model['languages']['speech'] = []
+  model['taps']['speech'] = []
+  model['counterparts'] = {}
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  (result,) = analyses.analyze(run, [name])
+  assert not result.figure.views
+  assert result.headlines == ()
+
+
+def test_tables_carry_no_text_that_is_not_data(run):
+  for result in analyses.analyze(run):
+    json.dumps(result.table.to_pylist(), allow_nan=False)
+    assert len(set(result.table.column_names)) == result.table.num_columns
+
+
+def test_an_unknown_analysis_names_the_known_ones(run):
+  with pytest.raises(InputError, match='Did you mean layer_map'):
+    analyses.analyze(run, ['layer_maps'])

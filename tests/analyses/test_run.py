@@ -1,0 +1,118 @@
+"""Loading a run, and the means that every analysis is made of."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jaxrep.analyses import run as runs
+from jaxrep.types import InputError
+from tests.analyses import synthetic
+
+
+def test_loads_what_compare_wrote(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  assert run.definition == definition
+  assert run.scores.to_pylist() == rows
+  assert run.orders['measure'][0] == 'svcca'
+
+
+@pytest.mark.parametrize(
+  ('name', 'job'), [('plan.json', 'extract'), ('scores.parquet', 'compare')]
+)
+@pytest.mark.parametrize('content', [None, b'{"jaxr'])
+def test_missing_or_torn_file_names_itself_and_its_job(
+  tmp_path, name, job, content
+):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  synthetic.write(tmp_path, definition, synthetic.rows(definition))
+  (tmp_path / name).unlink()
+  if content is not None:
+    (tmp_path / name).write_bytes(content)
+  with pytest.raises(InputError) as caught:
+    runs.load_run(tmp_path)
+  assert str(tmp_path / name) in str(caught.value)
+  assert f'`python run.py {job} --workdir={tmp_path}`' in str(caught.value)
+
+
+def test_a_plan_made_after_the_scores_asks_for_a_new_comparison(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  rows = synthetic.rows(definition)
+  del definition['measures']
+  synthetic.write(tmp_path, definition, rows)
+  with pytest.raises(InputError, match='newer than the scores'):
+    runs.load_run(tmp_path)
+
+
+def test_scores_of_another_layout_name_the_missing_columns(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  synthetic.write(tmp_path, definition, synthetic.rows(definition))
+  path = tmp_path / 'scores.parquet'
+  pq.write_table(pq.read_table(path).drop_columns(['floor', 'k_a']), path)
+  with pytest.raises(InputError, match='lacks the columns floor, k_a'):
+    runs.load_run(tmp_path)
+
+
+def test_text_speech_cells_are_one_language_in_two_modalities(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  cells = run.text_speech_cells().to_pylist()
+  expected = [
+    row
+    for row in rows
+    if row['modality_a'] != row['modality_b'] and row['lang_a'] == row['lang_b']
+  ]
+  assert len(cells) == len(expected) == 2 * 3 * 6 * 3
+  assert {c['tap_text'].split('/')[0] for c in cells} == {'text'}
+  assert {c['tap_speech'].split('/')[0] for c in cells} == {'speech'}
+
+
+def test_languages_must_have_every_modality_asked_for(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin', 'tam'))
+  definition['models']['tiny']['languages']['speech'] = ['tam', 'eng']
+  run = runs.load_run(
+    synthetic.write(tmp_path, definition, synthetic.rows(definition))
+  )
+  assert run.languages('tiny', 'text') == ['eng', 'hin', 'tam']
+  assert run.languages('tiny', 'text', 'speech') == ['eng', 'tam']
+
+
+def test_means_by_level_by_hand(tmp_path):
+  definition = synthetic.definition(languages=('eng', 'deu', 'hin', 'xxa'))
+  del definition['resource_classes']['xxa']
+  run = runs.load_run(synthetic.write(tmp_path, definition, []))
+  cells = pa.table(
+    {
+      'model': ['tiny'] * 4,
+      'language': ['eng', 'deu', 'hin', 'xxa'],
+      'value': [0.5, 0.7, None, 0.3],
+      'floor': [0.1, 0.3, None, None],
+      'calibrated': [0.4, 0.6, None, None],
+      'n': [10, 20, 1, 30],
+      'k': [3, 2, None, 4],
+    }
+  )
+  means = runs.by_level(run, cells, ['model'], ('all', 'class')).to_pylist()
+  found = {row['name']: row for row in means}
+  assert found['all']['value'] == pytest.approx(0.5)
+  assert found['all']['floor'] == pytest.approx(0.2)
+  assert found['high'] | {'value': 0.6, 'floor': 0.2, 'calibrated': 0.5} == {
+    'model': 'tiny',
+    **{'level': 'class', 'name': 'high'},
+    **{'value': 0.6, 'floor': 0.2, 'calibrated': 0.5},
+    **{'used': 2, 'used_calibrated': 2, 'of': 2},
+    **{'n_min': 10, 'n_max': 20, 'k_min': 2, 'k_max': 3},
+  }
+  assert found['high']['value'] == pytest.approx(0.6)
+  assert found['high']['calibrated'] == pytest.approx(0.5)
+  assert found['medium'] == {
+    'model': 'tiny',
+    **{'level': 'class', 'name': 'medium'},
+    **{'value': None, 'floor': None, 'calibrated': None},
+    **{'used': 0, 'used_calibrated': 0, 'of': 1},
+    **{'n_min': None, 'n_max': None, 'k_min': None, 'k_max': None},
+  }
+  assert found['unclassified']['used'] == 1
+  assert found['unclassified']['used_calibrated'] == 0

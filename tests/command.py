@@ -1,0 +1,55 @@
+"""Runs `run.py` as people do, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SMALL = ('--unit_size=5', '--batch_seconds=12', '--permutations=2')
+
+
+def line(*arguments: str) -> list[str]:
+  return [sys.executable, str(ROOT / 'run.py'), *arguments]
+
+
+def environment(**changes: str) -> dict[str, str]:
+  kept = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
+  return {**kept, 'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1', **changes}
+
+
+def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    line(*arguments),
+    env=environment(**changes),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def succeed(*arguments: str, **changes: str) -> str:
+  """Its output; fails with what it printed where it fails."""
+  result = run(*arguments, **changes)
+  assert result.returncode == 0, result.stderr[-3000:]
+  return result.stdout
+
+
+def fail(*arguments: str, **changes: str) -> str:
+  """The one message of a run that refuses its input, without a traceback."""
+  result = run(*arguments, **changes)
+  assert result.returncode == 1, (result.returncode, result.stderr[-3000:])
+  assert 'Traceback' not in result.stderr, result.stderr[-3000:]
+  return result.stderr.split('error: ')[-1]
+
+
+def manifest_flags(manifest: str, folder, workdir) -> tuple[str, ...]:
+  """The flags for a small checkpoint and people's own corpus."""
+  return (
+    '--models=seamless-m4t-v2-large',
+    f'--checkpoints=seamless-m4t-v2-large={folder}',
+    '--corpus=manifest',
+    f'--corpus_source={manifest}',
+    f'--workdir={workdir}',
+    *SMALL,
+  )

@@ -1,0 +1,114 @@
+"""From download to report: FLEURS and a checkpoint over a loopback mirror."""
+
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests import checkpoint, command, mirror, speech
+from tests.data import fleurs_tree
+
+LANGUAGES = {'en_us': 'eng', 'fr_fr': 'fra', 'sw_ke': 'swh'}
+COUNT = 24
+
+
+def write_fleurs(tree):
+  """Three languages; one lacks two sentences, another has two recordings."""
+  for name, iso in LANGUAGES.items():
+    rows = []
+    for i, text in enumerate(checkpoint.sentences(iso, COUNT)):
+      if iso == 'swh' and i < 2:
+        continue
+      for take in range(2 if iso == 'fra' and i % 2 else 1):
+        wave = speech.waveform(100 * i + take, 0.6 + 0.1 * (i % 7))
+        kind = 'FLOAT' if i % 2 else 'PCM_16'
+        file = f'{i:03}{take}.wav'
+        audio = fleurs_tree.wav(wave, kind)
+        rows.append(fleurs_tree.Row(str(i), file, text, audio))
+    fleurs_tree.write_split(tree, name, 'test', rows)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  base = tmp_path_factory.mktemp('mirror')
+  tree, model = base / 'fleurs', base / 'model'
+  write_fleurs(tree)
+  model.mkdir()
+  checkpoint.save(model)
+  repos = {
+    'datasets/google/fleurs': tree,
+    'facebook/seamless-m4t-v2-large': model,
+  }
+  workdir = base / 'run'
+  with mirror.serve(repos) as url:
+    output = command.succeed(
+      '--models=seamless-m4t-v2-large',
+      '--corpus=fleurs',
+      '--languages=en_us,fra,swh_Latn',
+      f'--workdir={workdir}',
+      *command.SMALL,
+      HF_ENDPOINT=url,
+      HF_HOME=str(base / 'hub'),
+      HF_HUB_OFFLINE='0',
+      JAXREP_DATA=str(base / 'data'),
+    )
+  assert 'report.html' in output
+  return workdir
+
+
+def test_what_a_finished_run_leaves(finished):
+  names = {path.name for path in finished.iterdir()}
+  wanted = {'report.html', 'scores.parquet', 'scores.csv', 'summary.json'}
+  assert wanted | {'plan.json', 'figures', 'store', 'tables'} <= names
+  assert list((finished / 'figures').glob('*.pdf'))
+  assert list((finished / 'figures').glob('*.png'))
+  page = (finished / 'report.html').read_text()
+  assert 'SeamlessM4T v2 large' in page
+  assert 'src="http' not in page
+
+
+def test_every_pair_is_scored_on_its_common_sentences(finished):
+  scores = pq.read_table(finished / 'scores.parquet')
+  rows = scores.to_pylist()
+  sides = 6
+  text, spoken = 5, 8  # taps: embed, 3 layers, output; and the adaptor's three
+  layers = {'text': text, 'speech': spoken}
+  kinds = ['text'] * 3 + ['speech'] * 3
+  expected = 0
+  for a in range(sides):
+    expected += layers[kinds[a]] * (layers[kinds[a]] + 1) // 2
+    for b in range(a + 1, sides):
+      expected += layers[kinds[a]] * layers[kinds[b]]
+  assert len(rows) == 3 * expected
+  for row in rows:
+    lacks = 'swh' in (row['lang_a'], row['lang_b'])
+    assert row['n'] == (COUNT - 2 if lacks else COUNT)
+    assert row['modality_a'] <= row['modality_b'] or row['lang_a']
+    assert (row['modality_a'], row['modality_b']) != ('speech', 'text')
+  assert any(row['status'] == 'ok' for row in rows)
+  with open(finished / 'scores.csv') as file:
+    assert len(list(csv.DictReader(file))) == len(rows)
+
+
+def test_the_definition_names_what_was_run(finished):
+  defined = json.loads((finished / 'plan.json').read_text())
+  model = defined['models']['seamless-m4t-v2-large']
+  assert model['checkpoint']['source'] == 'facebook/seamless-m4t-v2-large'
+  assert len(model['checkpoint']['fingerprint']) == 16
+  assert defined['languages'] == ['eng', 'fra', 'swh']
+  assert defined['sentences']['swh'] == {'text': 22, 'speech': 22}
+  assert set(defined['measures']) == {'svcca', 'cka', 'cka_debiased'}
+
+
+def test_a_language_compared_with_itself_is_one(finished):
+  scores = pq.read_table(finished / 'scores.parquet').to_pylist()
+  same = [
+    row
+    for row in scores
+    if (row['lang_a'], row['modality_a'], row['tap_a'])
+    == (row['lang_b'], row['modality_b'], row['tap_b'])
+    and row['status'] == 'ok'
+  ]
+  assert same
+  assert all(abs(row['value'] - 1) < 1e-5 for row in same)

@@ -1,0 +1,196 @@
+"""report.html: complete, self-contained, and honest about what it shows."""
+
+import html.parser
+import json
+import re
+
+import plotly.graph_objects as go
+import pytest
+
+from jaxrep import analyses
+from jaxrep.analyses import run as runs
+from jaxrep.report import page
+from tests.analyses import synthetic
+
+
+class Elements(html.parser.HTMLParser):
+  """Start tags with their attributes, and the text outside of scripts."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.tags, self.text, self._inside = [], [], ''
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append((tag, dict(attrs)))
+    self._inside = tag
+
+  def handle_data(self, data):
+    if self._inside not in ('script', 'style'):
+      self.text.append(data)
+    elif self._inside == 'script' and data.startswith('{"'):
+      self.panels = json.loads(data)
+
+
+def render(folder, definition):
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(folder, definition, rows))
+  results = analyses.analyze(run)
+  return Elements(page.render_page(run.definition, run.scores, results))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('run')
+  definition = synthetic.definition(layers=2)
+  definition['dropped'] += [
+    {
+      'language': 'hin',
+      'modality': 'text',
+      'id': f'<b>{i}</b>',
+      'reason': 'the transcript is empty',
+    }
+    for i in range(25)
+  ]
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(folder, definition, rows))
+  page.write_report(run, analyses.analyze(run), folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def text(folder):
+  return (folder / 'report.html').read_text()
+
+
+@pytest.fixture(scope='module')
+def elements(text):
+  return Elements(text)
+
+
+def words(elements):
+  return re.sub(r'\s+', ' ', ' '.join(elements.text))
+
+
+def test_nothing_is_loaded_from_elsewhere(elements):
+  loaded = [
+    attrs[name]
+    for tag, attrs in elements.tags
+    for name in ('src', 'href', 'srcset', 'data')
+    if name in attrs
+  ]
+  assert loaded
+  for target in loaded:
+    assert not re.match(r'(https?:)?//', target), target
+  assert all(
+    'src' not in attrs for tag, attrs in elements.tags if tag == 'script'
+  )
+
+
+def test_plotly_is_embedded_once(text):
+  assert len(re.findall(r'plotly\.js v\d', text)) == 1
+
+
+def test_links_lead_to_files_of_the_run(folder, elements):
+  links = [a['href'] for tag, a in elements.tags if tag == 'a']
+  assert len(links) > 10
+  for link in links:
+    assert (folder / link).stat().st_size > 0, link
+
+
+def test_the_first_screen_says_what_this_is(elements):
+  head = words(elements).split('In numbers')[0]
+  for phrase in (
+    *('The tiny encoder', 'Untrained control: random weights'),
+    *('Synthetic speech', 'Made-up corpus', '6: English, German, Hindi'),
+    *('n = 118 in each comparison', 'How to read it.', 'Calibrated'),
+    *('Fewer than 250 sentences per language.', 'SVCCA', 'debiased CKA'),
+  ):
+    assert phrase in head
+
+
+def test_a_trained_model_and_human_speech_carry_no_label(tmp_path):
+  definition = synthetic.definition(layers=1, trained=True, synthetic=False)
+  found = words(render(tmp_path, definition))
+  assert 'ntrained' not in found
+  assert 'ynthetic' not in found
+  assert 'random weights' not in found
+
+
+def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
+  ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
+  assert len(ids) == 3 * (2 + 2 + 3 + 2)
+  assert set(ids) == set(elements.panels)
+  for panel in elements.panels.values():
+    go.Figure(panel)
+
+
+def test_one_measure_is_shown_and_each_has_a_button(elements):
+  buttons = [a['data-show'] for tag, a in elements.tags if tag == 'button']
+  assert buttons == ['svcca', 'cka', 'cka_debiased']
+  shown = {
+    a['data-measure']
+    for tag, a in elements.tags
+    if 'data-measure' in a and 'hidden' not in a
+  }
+  assert shown == {'svcca'}
+
+
+def test_headline_numbers_are_those_of_the_summary(folder, elements):
+  summary = json.loads((folder / 'summary.json').read_text())
+  quantities = summary['models']['tiny']['measures']['svcca']
+  table = (
+    words(elements).split('In numbers')[1].split('Text against speech, by')[0]
+  )
+  for name in ('text_speech', 'cross_lingual_text', 'adaptor_before'):
+    row = quantities[name]
+    numbers = [row[n] for n in ('value', 'floor', 'calibrated')]
+    assert ' '.join(f'{number:.3f}' for number in numbers) in table
+
+
+def test_languages_dropped_and_definition_are_listed(elements):
+  found = words(elements)
+  for phrase in (
+    *('Classes are our proxy.', 'Devanagari', 'medium 120 118'),
+    *('27 examples could not be used', 'the recording is silent'),
+    *('<b>19</b> and 5 more', 'the transcript is empty hin text 25'),
+    *('c0ffee12', 'Apache-2.0', 'CC0-1.0', 'jax 0.10.2'),
+    *('the first usable recording', synthetic.MEASURES['cka_debiased']),
+  ):
+    assert phrase in found, phrase
+  assert all(tag != 'b' for tag, _ in elements.tags)  # the ids are escaped
+
+
+def test_print_figures_are_there_for_every_measure(folder):
+  names = {path.name for path in (folder / 'figures').iterdir()}
+  assert names == {
+    f'{name}-{measure}.{kind}'
+    for name in analyses.ANALYSES
+    for measure in synthetic.MEASURES
+    for kind in ('png', 'pdf')
+  }
+  for path in (folder / 'figures').iterdir():
+    magic = b'%PDF' if path.suffix == '.pdf' else b'\x89PNG'
+    assert path.read_bytes().startswith(magic)
+    assert path.stat().st_size > 5_000
+
+
+def test_what_cannot_be_shown_says_why(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  definition['models']['tiny']['adaptor'] = None
+  definition['dropped'] = []
+  found = words(render(tmp_path, definition))
+  assert 'Nothing to show: this needs one modality in two languages.' in found
+  assert 'Nothing to show: this needs a model with a length adaptor' in found
+  assert 'No example was dropped.' in found
+  assert 'in 1 language ' in found
+
+
+def test_hostile_names_stay_text(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  hostile = '</script><!--<script>alert(1)</script>'
+  definition['language_names']['hin'] = hostile
+  definition['models']['tiny']['title'] = hostile
+  parsed = render(tmp_path, definition)
+  assert sum(tag == 'script' for tag, _ in parsed.tags) == 3
+  assert any(hostile in json.dumps(p) for p in parsed.panels.values())

@@ -1,0 +1,174 @@
+"""Figure specifications and their two renderers."""
+
+import io
+import itertools
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from PIL import Image
+
+from jaxrep.report import interactive, plots, printed
+
+KEY = plots.Key('high-resource mean', 'mean', '#004488')
+FLOOR = plots.Key('text floor', 'floor', plots.GREY)
+LINES = plots.Lines(
+  'Raw',
+  'speech layer',
+  'SVCCA',
+  ((1.0, 'embed'), (2.0, '1'), (3.0, 'output')),
+  (-0.1, 1.0),
+  (
+    plots.Line((1.0, 2.0, 3.0), (0.25, None, 0.75), ('a', 'b', 'c'), KEY),
+    plots.Line((1.0, 2.0, 3.0), (0.1, 0.1, 0.1), ('', '', ''), FLOOR),
+  ),
+  ((1.0, 0.0, 0.2), (2.0, None, None), (3.0, 0.1, 0.3)),
+)
+MAP = plots.Heatmap(
+  'Calibrated',
+  'speech layer',
+  'text layer',
+  ((0, 'embed'), (1, '1')),
+  ((0, 'embed'),),
+  ((0.1, None, -0.2), (0.0, 0.5, 0.5)),
+  (('a', 'b', 'c'), ('d', 'e', 'f')),
+  'diverging',
+  (-0.5, 0.5),
+)
+DOTS = plots.Dots(
+  'Raw',
+  'SVCCA',
+  (
+    plots.Dot(
+      'mean', '#004488', 'circle', True, 0.2, 0.4, (0.1, 0.3), ('', '')
+    ),
+    plots.Dot(
+      'Hindi', '#1B9E9E', 'square', False, 0.2, None, (0.1, None), ('', '')
+    ),
+  ),
+  (0.0, 1.0),
+)
+LEGEND = tuple(
+  plots.Key(role, role, plots.INK)
+  for role in (*plots.STROKES, 'band', 'hollow', 'filled', 'tick')
+)
+
+
+@pytest.mark.parametrize('panel', [LINES, MAP, DOTS])
+def test_plotly_accepts_every_panel(panel):
+  go.Figure(interactive.panel_json(panel))  # raises on an unknown property
+
+
+def test_undefined_values_stay_null_in_the_page():
+  data = interactive.panel_json(LINES)['data']
+  assert data[-2]['y'] == [0.25, None, 0.75]
+  assert interactive.panel_json(MAP)['data'][0]['z'][0] == [0.1, None, -0.2]
+  dots = interactive.panel_json(DOTS)['data']
+  assert dots[-1]['x'] == [0.4, None]
+  assert dots[2]['x'] == [0.1, 0.3, 0.1]  # the floors that there are
+
+
+def test_a_band_breaks_at_its_gap():
+  assert plots.unbroken(LINES.band) == [[(1.0, 0.0, 0.2)], [(3.0, 0.1, 0.3)]]
+  bands = [
+    trace
+    for trace in interactive.panel_json(LINES)['data']
+    if trace.get('fill') == 'toself'
+  ]
+  assert [band['y'] for band in bands] == [[0.0, 0.2], [0.1, 0.3]]
+
+
+def test_print_gives_a_png_and_a_pdf_with_editable_text():
+  view = plots.View('SVCCA', (LINES, MAP, DOTS), LEGEND, ())
+  files = printed.render('A title', 2, view)
+  image = np.asarray(Image.open(io.BytesIO(files['png'])).convert('RGB'))
+  assert image.shape[1] == 1440  # 7.2 inches at 200 dpi
+  for colour in ('#004488', '#b35806', plots.GAP):
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    near = np.abs(image.astype(int) - rgb).max(axis=-1) <= 2
+    assert near.sum() > 100, colour
+  assert files['pdf'].startswith(b'%PDF')
+  assert b'/TrueType' in files['pdf'] or b'/CIDFontType2' in files['pdf']
+
+
+def test_the_same_figure_is_the_same_file():
+  view = plots.View('SVCCA', (MAP,), (), ())
+  assert printed.render('t', 1, view) == printed.render('t', 1, view)
+
+
+def test_class_colours_keep_apart_in_grey_print():
+  def luminance(colour):
+    levels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(
+      levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4
+    )
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+  classes = [plots.CLASS_STYLE[name][0] for name in ('high', 'medium', 'low')]
+  for colour in classes:
+    assert 1.05 / (luminance(colour) + 0.05) >= 3  # contrast with the page
+  symbols = [symbol for _, symbol in plots.CLASS_STYLE.values()]
+  assert len(set(symbols)) == len(symbols)
+
+
+@pytest.mark.parametrize(
+  ('tap', 'expected'),
+  [
+    ('text/layer_05', '5'),
+    ('speech/layer_24', '24'),
+    ('speech/pre_adaptor', 'pre-adaptor'),
+    ('text/embed', 'embed'),
+    ('text/layer_05/attention', 'layer-05/attention'),
+  ],
+)
+def test_stage(tap, expected):
+  assert plots.stage(tap) == expected
+
+
+STAGES = ['embed', *map(str, range(1, 25)), 'norm', 'adaptor', 'output']
+
+
+def test_ticks_name_every_named_stage_and_few_layers():
+  labels = [label for _, label in plots.ticks(STAGES)]
+  assert labels == [
+    *('embed', '4', '8', '12', '16', '20', '24'),
+    *('norm', 'adaptor', 'output'),
+  ]
+  assert [STAGES[index] for index, _ in plots.ticks(STAGES)] == labels
+
+
+def test_ticks_keep_their_distance():
+  indices = [index for index, _ in plots.ticks(STAGES, apart=3)]
+  assert indices[0] == 0
+  assert indices[-1] == len(STAGES) - 1
+  assert all(b - a >= 3 for a, b in itertools.pairwise(indices))
+
+
+def test_named_stages_of_a_long_axis_have_room():
+  places = plots.places(STAGES)
+  steps = [b - a for a, b in itertools.pairwise(places)]
+  assert steps == [2.0, *[1.0] * 23, 2.0, 2.0, 2.0]
+  assert plots.places(['embed', '1', 'norm']) == (1.0, 2.0, 3.0)
+
+
+def test_limits_hold_the_values_with_a_margin():
+  low, high = plots.limits([0.2, None, 0.6], 0.0)
+  assert low == pytest.approx(-0.03)
+  assert high == pytest.approx(0.63)
+  assert plots.limits([0.5, 0.5])[0] < 0.5 < plots.limits([0.5, 0.5])[1]
+  assert plots.limits([None]) == (-0.05, 1.05)
+
+
+def test_legend_lists_each_label_once():
+  other = plots.Key('high-resource mean', 'mean', '#004488')
+  line = plots.Line((), (), (), other)
+  assert [key.label for key in plots.legend([*LINES.lines, line])] == [
+    'high-resource mean',
+    'text floor',
+  ]
+
+
+def test_hexadecimal_colours_only():
+  scales = itertools.chain.from_iterable(plots.SCALES.values())
+  assert all(re.fullmatch('#[0-9a-fA-F]{6}', colour) for colour in scales)
