@@ -1,6 +1,7 @@
 """The notebook's face of a model: items in, vectors or states out."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from ports.layers import TapSpec
 def load_encoder(
   name: str,
   modality: Modality,
-  checkpoint: str | None = None,
+  checkpoint: str | os.PathLike | None = None,
   dtype: str = 'float32',
   prompt: str | None = None,
   fine: bool = False,

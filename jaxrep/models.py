@@ -98,8 +98,13 @@ class Model:
   sizes: Any
   taps: tuple[TapSpec, ...]
   inputs: TextInputs | SpeechInputs
-  folder: Path
+  path: Path
   source: str
+
+  @property
+  def folder(self) -> Path:
+    """Where the config and the tokenizer are: beside the weights."""
+    return self.path.parent if self.path.is_file() else self.path
 
   @functools.cached_property
   def graphdef(self) -> nnx.GraphDef:
@@ -113,7 +118,7 @@ class Model:
     if self.row.seed is not None:
       parts.append(f'seed {self.row.seed}')
     else:
-      parts += [file_hash(file) for file in checkpoints.files(self.folder)]
+      parts += [file_hash(file) for file in checkpoints.files(self.path)]
     return hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]
 
   def forward(
@@ -140,7 +145,7 @@ class Model:
       else:
         module = loading.load(
           build,
-          checkpoints.open_checkpoint(self.folder),
+          checkpoints.open_checkpoint(self.path),
           self.network.renames,
           self.network.ignored,
           dtype,
@@ -168,7 +173,7 @@ def open_model(
   Args:
     name: A name in `MODELS`.
     modality: 'text' or 'speech'.
-    checkpoint: A folder or a hub id; by default the released checkpoint.
+    checkpoint: A folder, a file or a hub id; by default the released one.
     fine: Also the taps inside each stage.
 
   Raises:
@@ -177,7 +182,8 @@ def open_model(
   """
   row = lookup(MODELS, name, 'model')
   source = checkpoint or row.checkpoint
-  folder = checkpoint_folder(source)
+  path = checkpoint_path(source)
+  folder = path.parent if path.is_file() else path
   network = resolve(row.networks[modality])
   config = _read_config(folder)
   try:
@@ -186,9 +192,7 @@ def open_model(
     raise InputError(f'{folder}/config.json: {error}') from error
   taps = network.taps(sizes, fine)
   inputs = _inputs(row, modality, folder)
-  return Model(
-    name, modality, row, network, sizes, taps, inputs, folder, source
-  )
+  return Model(name, modality, row, network, sizes, taps, inputs, path, source)
 
 
 def counterparts(text: Model, speech: Model) -> dict[str, str]:
@@ -204,8 +208,8 @@ def language_code(row: Row, modality: Modality, iso: str) -> str:
   return getattr(known, row.codes[modality]) if known else ''
 
 
-def checkpoint_folder(source: str) -> Path:
-  """The folder of a checkpoint: local, bundled, or fetched from the hub."""
+def checkpoint_path(source: str) -> Path:
+  """A checkpoint's folder or file: local, bundled, or fetched from the hub."""
   if source.startswith('bundled:'):
     return BUNDLED / source.removeprefix('bundled:')
   path = Path(source).expanduser()
@@ -213,7 +217,7 @@ def checkpoint_folder(source: str) -> Path:
     return path
   if source.count('/') != 1 or source.startswith(('.', '~', '/')):
     raise InputError(
-      f'--checkpoints: {source} is neither a folder nor the id of a '
+      f'--checkpoints: {source} is neither a path nor the id of a '
       'repository on the hub (owner/name).'
     )
   return _download(source)
@@ -251,7 +255,7 @@ def _inputs(
 ) -> TextInputs | SpeechInputs:
   if modality == 'text':
     if row.tokenizer_folder:
-      folder = checkpoint_folder(row.tokenizer_folder)
+      folder = checkpoint_path(row.tokenizer_folder)
     return TextInputs(row.tokenizer, folder)
   return SpeechInputs(resolve(row.frontend), resolve(row.minimum_samples))
 

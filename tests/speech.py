@@ -17,6 +17,16 @@ def waveform(seed: int, seconds: float) -> np.ndarray:
   return wave.astype(np.float32)
 
 
+def swell(samples: int) -> np.ndarray:
+  """Noise whose colour drifts and that swells every 40 ms."""
+  rng = np.random.default_rng(samples)
+  white = rng.standard_normal(samples + 1)
+  time = np.arange(samples) / 16_000
+  colour = np.sin(2 * np.pi * 7 * time + 1)
+  wave = white[1:] + colour * white[:-1]
+  return (0.01 * np.exp(60 * (time % 0.04)) * wave).astype(np.float32)
+
+
 def write(folder, count: int = 24, voices: int = 1) -> str:
   """Writes manifest.tsv and its audio; returns the manifest's path."""
   folder.mkdir(parents=True, exist_ok=True)

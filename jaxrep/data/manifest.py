@@ -75,7 +75,7 @@ def open_bundled(options: CorpusOptions) -> 'ManifestCorpus':
     title='Bundled parallel sentences',
     licence='Apache-2.0',
     synthetic=True,
-    note='speech synthesised by espeak-ng',
+    note='Read by the synthesiser espeak-ng.',
     options=options,
     rows=_rows(_BUNDLED, options),
   )

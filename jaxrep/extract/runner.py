@@ -105,7 +105,7 @@ def run_entry(
 
 def _log(plan: EntryPlan, rows: int, samples: int, seconds: float) -> None:
   if not rows:
-    logging.info('%s: already in the store', plan.title)
+    logging.info('%s: no unit left for this process', plan.title)
     return
   speed = f'{rows / seconds:.1f} rows/s'
   if samples:

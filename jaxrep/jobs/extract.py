@@ -57,8 +57,11 @@ def extract(plan, config: Config) -> None:
   for _, group in itertools.groupby(work, key=lambda pair: id(pair[0].model)):
     engine = None
     for entry, writer in group:
-      if engine is None and writer.remaining_units():
-        engine = runner.start(entry, devices)
+      if not writer.remaining_units():
+        logging.info('%s: already in the store', entry.title)
+        writer.finish()
+        continue
+      engine = engine or runner.start(entry, devices)
       runner.run_entry(
         engine,
         entry,

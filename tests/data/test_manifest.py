@@ -331,7 +331,7 @@ def test_two_thousand_rows_are_listed_within_two_seconds(tmp_path):
 def test_the_bundled_corpus_is_parallel_and_says_it_is_synthetic():
   corpus = data.open_corpus('bundled', CorpusOptions(recordings='all'))
   assert (corpus.name, corpus.synthetic) == ('bundled', True)
-  assert corpus.note == 'speech synthesised by espeak-ng'
+  assert 'espeak-ng' in corpus.note
   assert len(corpus.languages) >= 8
   for language in corpus.languages:
     ids = [example.id for example in corpus.examples(language, 'text')]

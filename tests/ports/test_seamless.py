@@ -140,3 +140,39 @@ def test_stage_taps_are_the_fine_ones_without_their_parts(tiny):
   pairs = seamless.counterparts(text, speech)
   assert list(pairs) == names
   assert set(pairs.values()) <= {t.name for t in seamless.TEXT.taps(text)}
+
+
+FULL_WIDTH = {
+  'vocab_size': 4000,
+  'hidden_size': 1024,
+  'encoder_layers': 2,
+  'encoder_attention_heads': 16,
+  'encoder_ffn_dim': 8192,
+  'speech_encoder_layers': 2,
+  'speech_encoder_attention_heads': 16,
+  'speech_encoder_intermediate_size': 4096,
+  'left_max_position_embeddings': 64,
+  'right_max_position_embeddings': 8,
+}
+
+
+@pytest.mark.slow
+def test_full_width(tmp_path):
+  """The released widths with two layers, 1 to 15 s, every tap."""
+  made = reference.config(**FULL_WIDTH)
+  text, speech = reference.encoders(made, seed=9)
+  reference.save(tmp_path, made, text, speech)
+  rows = speech_rows((750, 333, 50))
+  found = run(reference.port(tmp_path, seamless.SPEECH), *pad(rows, np.nan))
+  sizes = reference.sizes(tmp_path, seamless.SPEECH)
+  specs = seamless.SPEECH.taps(sizes, fine=True)
+  compare(found, rows, speech_states(speech), specs)
+  rng = np.random.default_rng(2)
+  rows = [rng.integers(1, 4000, n) for n in (60, 17)]
+  found = run(reference.port(tmp_path, seamless.TEXT), *pad(rows, 0))
+  compare(
+    found,
+    rows,
+    lambda row: reference.states(text, input_ids=torch.tensor(row)[None]),
+    nllb.taps(reference.sizes(tmp_path, seamless.TEXT), fine=True),
+  )

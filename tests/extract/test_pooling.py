@@ -1,0 +1,70 @@
+"""Pooling rules against NumPy, one row at a time."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrep.extract import pooling
+from jaxrep.extract.step import inner
+from jaxrep.types import InputError
+
+LENGTHS = (1, 2, 5, 9)
+REFERENCE = {
+  'mean': lambda x: x.mean(axis=0),
+  'last': lambda x: x[-1],
+  'first': lambda x: x[0],
+  'max': lambda x: x.max(axis=0),
+}
+
+
+def batch(dtype=np.float32):
+  rng = np.random.default_rng(0)
+  states = rng.standard_normal((len(LENGTHS), 9, 3)).astype(dtype)
+  mask = np.arange(9) < np.array(LENGTHS)[:, None]
+  return np.where(mask[..., None], states, np.nan), mask
+
+
+@pytest.mark.parametrize('rule', pooling.POOLINGS)
+def test_rules(rule):
+  states, mask = batch()
+  pooled = pooling.parse(rule).of('x')(jnp.asarray(states), jnp.asarray(mask))
+  expected = [REFERENCE[rule](s[m]) for s, m in zip(states, mask, strict=True)]
+  np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+def test_sums_are_float32_whatever_comes_in():
+  states = jnp.full((1, 4096, 1), 1.001, jnp.bfloat16)
+  mask = jnp.ones((1, 4096), bool)
+  pooled = pooling.parse('mean').of('x')(states, mask)
+  assert pooled.dtype == jnp.float32
+  np.testing.assert_allclose(pooled, np.float32(states[0, 0, 0]), rtol=1e-6)
+
+
+def test_exceptions_by_tap():
+  parsed = pooling.parse('max,speech/adaptor=last')
+  states, mask = batch()
+  args = jnp.asarray(states), jnp.asarray(mask)
+  last = pooling.parse('last').of('x')(*args)
+  np.testing.assert_array_equal(parsed.of('speech/adaptor')(*args), last)
+  largest = pooling.parse('max').of('x')(*args)
+  np.testing.assert_array_equal(parsed.of('speech/output')(*args), largest)
+
+
+@pytest.mark.parametrize(
+  'text', ['median', 'mean,x', 'mean,x=median', 'x=mean', '']
+)
+def test_what_cannot_be_parsed(text):
+  with pytest.raises(InputError, match='pooling'):
+    pooling.parse(text)
+
+
+def test_inner_leaves_the_first_and_last_valid_step_out():
+  mask = jnp.arange(6) < jnp.array([[0], [1], [2], [3], [6]])
+  expected = [
+    [0, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 0, 0],
+    [0, 1, 0, 0, 0, 0],
+    [0, 1, 1, 1, 1, 0],
+  ]
+  np.testing.assert_array_equal(inner(mask), np.array(expected, bool))
