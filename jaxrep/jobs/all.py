@@ -20,6 +20,7 @@ class Config(extract.Config, compare.Config):
 def run(config: Config) -> None:
   from jaxrep import mesh
 
+  compare.check(config)
   extract.run(config)
   mesh.wait_for_all('extracted')
   compare.compare(config)

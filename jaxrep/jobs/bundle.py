@@ -61,7 +61,7 @@ class Voice:
 
 
 # The same two in all languages, so that a speaker does not tell a language.
-VOICES = (Voice('m3', 170, 40), Voice('f2', 185, 60))
+VOICES = (Voice('m3', 180, 40), Voice('f2', 195, 60))
 
 # Respellings that bring espeak-ng 1.51 to read a text rightly: Arabic in pausal
 # form, Chinese characters of several readings, two Swahili words.
@@ -100,9 +100,7 @@ def bundle(folder: pathlib.Path = sentences.BUNDLED) -> None:
   }
   _write_lines(folder / 'test.tsv', _test_rows(grammar, chosen))
   shutil.rmtree(folder / 'audio', ignore_errors=True)
-  _write_lines(
-    folder / 'manifest.tsv', _manifest_rows(grammar, chosen, folder)
-  )
+  _write_lines(folder / 'manifest.tsv', _manifest_rows(grammar, chosen, folder))
   train_tokenizer(grammar, folder / 'tokenizer')
 
 
@@ -158,7 +156,7 @@ def train_tokenizer(grammar: Grammar, folder: pathlib.Path) -> None:
   """A sentencepiece BPE model in the layout of SeamlessM4T's tokenizer."""
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=_tokenizer_text(grammar),
+    sentence_iterator=tokenizer_text(grammar),
     model_writer=model,
     model_type='bpe',
     vocab_size=PIECES,
@@ -268,7 +266,7 @@ def _ogg_crc(page: bytes) -> int:
   return crc
 
 
-def _tokenizer_text(grammar: Grammar) -> Iterator[str]:
+def tokenizer_text(grammar: Grammar) -> Iterator[str]:
   """Text of no test sentence, in all languages."""
   held_out = sentences.test_combinations(grammar).values()
   order = sentences.combinations(grammar, SEED, held_out)

@@ -11,6 +11,7 @@ import dataclasses
 from absl import logging
 
 from jaxrep.jobs import settings
+from jaxrep.registry import lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +26,33 @@ def run(config: Config) -> None:
   compare(config)
 
 
+def check(config: Config) -> None:
+  """Refuses what cannot be compared, before anything is computed."""
+  from jaxrep.similarity import MEASURES
+
+  for measure in config.measures:
+    lookup(MEASURES, measure, 'measure')
+  _parameters(config)
+
+
+def _parameters(config: Config):
+  from jaxrep.similarity import Parameters
+
+  return Parameters(config.svcca_variance, config.svcca_k or None)
+
+
 def compare(config: Config) -> None:
   from jaxrep import mesh
   from jaxrep.jobs import definition, scoring
-  from jaxrep.similarity import Parameters
 
+  check(config)
   defined = definition.read(config.workdir)
-  parameters = Parameters(config.svcca_variance, config.svcca_k or None)
   scores = scoring.score_run(
     defined,
     scoring.Choice(
       workdir=config.workdir,
       measures=config.measures,
-      parameters=parameters,
+      parameters=_parameters(config),
       layer_pairs=config.layer_pairs,
       common_ids=config.common_ids,
       minimum_ids=config.minimum_ids,

@@ -71,11 +71,18 @@ def score_run(definition: dict[str, Any], choice: Choice, mesh: Mesh) -> Scores:
     aligned = parallel.common_ids(ids, choice.common_ids, choice.minimum_ids)
     states = {side: view.read_all() for side, view in views.items()}
     model = _Model(definition, name, choice, views, states)
-    groups = tqdm(aligned.groups, desc=f'{name} id sets', disable=None)
-    for group in groups:
+    began, done = time.monotonic(), len(parts)
+    for group in tqdm(aligned.groups, desc=f'{name} id sets', disable=None):
       for measure in choice.measures:
         table, measures[measure] = model.score(group, measure, mesh)
         parts.append(table)
+    logging.info(
+      '%s: %d scores on %d id sets in %.1f s',
+      name,
+      sum(map(len, parts[done:])),
+      len(aligned.groups),
+      time.monotonic() - began,
+    )
     parts += [
       model.short(one, m) for one in aligned.short for m in choice.measures
     ]
@@ -136,7 +143,6 @@ class _Model:
     self, group: parallel.Group, measure: str, mesh: Mesh
   ) -> tuple[pa.Table, str]:
     """All cells of the pairs that share these ids, in one batch."""
-    began = time.monotonic()
     cells = [self._cells(pair) for pair in group.pairs]
     sides = dict.fromkeys(side for pair in group.pairs for side in pair)
     arrays, place = {}, {}
@@ -158,10 +164,6 @@ class _Model:
       permutations=self.choice.permutations,
       seed=self.choice.seed,
       mesh=mesh,
-    )
-    logging.info(
-      '%s %s: %d pairs at n=%d in %.1f s',
-      *(self.name, measure, len(pairs), found.n, time.monotonic() - began),
     )
     return self._table(cells, measure, _columns(found)), found.definition
 

@@ -206,6 +206,21 @@ def test_jobs_out_of_order_say_what_to_run(tmp_path):
     assert 'run.py extract' in message
 
 
+def test_a_wrong_measure_is_told_before_anything_is_read(tmp_path):
+  for flag, word in (
+    ('--measures=svcca,cca', 'cka_debiased'),
+    ('--svcca_variance=1.5', '1.5'),
+  ):
+    assert word in command.fail('all', f'--workdir={tmp_path}', flag)
+  assert not list(tmp_path.iterdir())
+
+
+def test_presets_fit_every_job():
+  for preset in sorted((command.ROOT / 'jaxrep/jobs/presets').iterdir()):
+    listed = command.succeed('list', 'corpora', f'--flagfile={preset}')
+    assert 'fleurs' in listed
+
+
 def test_help_needs_no_jax(tmp_path):
   """A jax that cannot be imported stands in front of the real one."""
   (tmp_path / 'jax').mkdir()
