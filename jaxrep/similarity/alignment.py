@@ -1,0 +1,98 @@
+"""Similarity by centred kernel alignment, with the linear kernel.
+
+Kornblith et al., "Similarity of Neural Network Representations Revisited",
+ICML 2019: the cosine between centred Gram matrices; with the linear kernel it
+is the RV coefficient. Debiased: the cosine between U-centred Grams, whose
+products are unbiased estimates of HSIC (Szekely and Rizzo 2014; Song et al.
+2012). Rows are centred before the Gram is formed, since an offset would
+swallow the digits of what is compared.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrep.similarity import linalg
+from jaxrep.similarity.measure import Factors, Measure
+
+
+def u_centre(
+  gram: Float[Array, 'n n'], valid: Bool[Array, ' n']
+) -> Float[Array, 'n n']:
+  """Off-diagonal entries with row and column means removed; diagonal zero.
+
+  Each row of the result sums to zero without its diagonal, which is what makes
+  products of two such matrices unbiased.
+  """
+  n = jnp.sum(valid)
+  pairs = valid[:, None] & valid & ~jnp.eye(valid.size, dtype=bool)
+  gram = jnp.where(pairs, gram, 0)
+  means = jnp.sum(gram, axis=1) / (n - 2)
+  means -= jnp.sum(means) / (2 * (n - 1))
+  return jnp.where(pairs, gram - means[:, None] - means, 0)
+
+
+def _unit(
+  gram: Float[Array, 'n n'], whole: Float[Array, 'n n'], n: Int[Array, '']
+) -> Factors:
+  """The Gram at norm 1, undefined where it is the rounding of `whole`."""
+  norm = jnp.linalg.norm(gram)
+  noise = jnp.finfo(gram.dtype).eps * n * jnp.linalg.norm(whole)
+  defined = norm > noise
+  unit = gram / jnp.where(defined, norm, 1)
+  return Factors(unit, jnp.zeros_like(n), defined)
+
+
+def factor(x: Float[Array, 'n p'], valid: Bool[Array, ' n']) -> Factors:
+  """Centred Gram [n, n] of Frobenius norm 1."""
+  gram = linalg.gram(linalg.centre(x, valid))
+  return _unit(gram, gram, jnp.sum(valid))
+
+
+def factor_debiased(
+  x: Float[Array, 'n p'], valid: Bool[Array, ' n']
+) -> Factors:
+  """U-centred Gram [n, n] of Frobenius norm 1."""
+  gram = linalg.gram(linalg.centre(x, valid))
+  return _unit(u_centre(gram, valid), gram, jnp.sum(valid))
+
+
+def score(fx: Factors, fy: Factors) -> Float[Array, '']:
+  """Inner product of the Grams, summed by rows to keep its digits."""
+  return jnp.sum(jnp.sum(fx.rows * fy.rows, axis=1))
+
+
+def floor(
+  fx: Factors, fy: Factors, n: Int[Array, ''] | int
+) -> Float[Array, '']:
+  """Mean of the score over all n! pairings of the sentences, exactly.
+
+  A random pairing sends each diagonal entry of one Gram to each of the n
+  diagonal places and each other entry to each of the n(n-1) others. Centred
+  Grams sum to zero, so their off-diagonals sum to -trace, and the mean is
+  tr K tr L (1/n + 1/(n(n-1))) = tr K tr L / (n-1) at norm 1 (Kazi-Aoual et
+  al. 1995 for the RV coefficient). U-centred Grams have no diagonal and
+  off-diagonals that sum to zero: exactly 0, as the same formula says.
+  """
+  return jnp.trace(fx.rows) * jnp.trace(fy.rows) / (n - 1)
+
+
+CKA = Measure(
+  factor=factor,
+  score=score,
+  describe=lambda _: (
+    'linear CKA, biased: cosine of the Gram matrices of features centred on '
+    'the sentences compared'
+  ),
+  undefined='the sentences do not differ',
+  floor=floor,
+  pairwise=True,
+)
+DEBIASED_CKA = CKA._replace(
+  factor=factor_debiased,
+  describe=lambda _: (
+    'linear CKA, debiased: cosine of the U-centred Gram matrices of features '
+    'centred on the sentences compared; can be negative'
+  ),
+  undefined='the sentences differ in no pair (but for a single outlier)',
+  least=4,
+)

@@ -1,0 +1,1 @@
+"""What chance gives, and how sure a number is."""
