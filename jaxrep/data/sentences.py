@@ -98,14 +98,11 @@ def vocalised(grammar: Grammar, combination: Combination, language: str) -> str:
     )
   }
 
-  def fill(field: re.Match[str]) -> str:
-    name, form, agrees_with = field.groups()
-    forms = filled[name] if name in filled else lexicon['words'][name]
-    if agrees_with:
-      form = '_'.join(filter(None, (form, filled[agrees_with]['class'])))
-    return forms[form or next(key for key in forms if key != 'class')]
-
-  return _capitalised(_FIELD.sub(fill, pattern.templates[language]), language)
+  text = _FIELD.sub(
+    lambda field: _form(*field.groups(), filled, lexicon['words']),
+    pattern.templates[language],
+  )
+  return _capitalised(text, language)
 
 
 def pattern_combinations(grammar: Grammar, name: str) -> list[Combination]:
@@ -155,10 +152,6 @@ def test_combinations(
   return found
 
 
-# pytest would otherwise collect it where it is imported.
-test_combinations.__test__ = False
-
-
 def _read(path: pathlib.Path) -> dict:
   # One normal form for text typed in several: letters with nukta, with accents.
   return tomllib.loads(unicodedata.normalize('NFC', path.read_text('utf-8')))
@@ -178,6 +171,19 @@ def _slot(spec: str, lexicon: dict[str, dict[str, Forms]]) -> Slot:
   """'place' or 'place: market bank' → the type, and all or the named ones."""
   kind, _, named = spec.partition(': ')
   return Slot(kind, tuple(named.split() or lexicon[kind]))
+
+
+def _form(
+  name: str,
+  form: str | None,
+  agrees_with: str | None,
+  filled: dict[str, Forms],
+  words: dict[str, Forms],
+) -> str:
+  forms = filled[name] if name in filled else words[name]
+  if agrees_with:
+    form = '_'.join(filter(None, (form, filled[agrees_with]['class'])))
+  return forms[form or next(key for key in forms if key != 'class')]
 
 
 def _capitalised(text: str, language: str) -> str:

@@ -227,7 +227,7 @@ def _respelled(text: str, language: str) -> str:
 
 def _trimmed(
   samples: Float32[np.ndarray, ' sample'],
-) -> Float32[np.ndarray, ' sample']:
+) -> Float32[np.ndarray, ' kept']:
   """Without the silence, but for 50 ms before and 100 ms behind."""
   loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
   start = max(0, loud[0] - _ESPEAK_RATE // 20)
@@ -259,7 +259,7 @@ def _crc_row(byte: int) -> int:
 _CRC_TABLE = [_crc_row(byte) for byte in range(256)]
 
 
-def _ogg_crc(page: bytes) -> int:
+def _ogg_crc(page: bytearray) -> int:
   crc = 0
   for byte in page:
     crc = (crc << 8) & 0xFFFFFFFF ^ _CRC_TABLE[crc >> 24 ^ byte]

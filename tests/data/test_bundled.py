@@ -1,13 +1,13 @@
 """The corpus that comes with the package, and the script that makes it."""
 
 import itertools
+import re
 import shutil
 import unicodedata
 
 import numpy as np
 import pytest
 import sentencepiece
-import soundfile
 import transformers
 
 from jaxrep.data import open_corpus, sentences, waveform
@@ -26,6 +26,7 @@ SCRIPTS = {
   'ind': 'LATIN',
   'tur': 'LATIN',
 }
+FIELD = re.compile(r'\{(\w+)\.?(\w*)@?(\w*)\}')
 COLUMNS = ('id', 'language', 'text', 'audio', 'speaker', 'split', 'samples')
 
 
@@ -37,6 +38,15 @@ def grammar():
 @pytest.fixture(scope='module')
 def test_set(grammar):
   return sentences.test_combinations(grammar)
+
+
+@pytest.fixture(scope='module')
+def everything(grammar):
+  return [
+    combination
+    for name in grammar.patterns
+    for combination in sentences.pattern_combinations(grammar, name)
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -84,16 +94,35 @@ def test_every_lexicon_has_the_same_concepts(grammar):
 
 
 @pytest.mark.parametrize('language', LANGUAGES)
-def test_all_combinations_render_to_different_sentences(grammar, language):
+def test_every_form_that_a_template_may_ask_for_exists(grammar, language):
+  lexicon = grammar.lexicon[language]
+  for name, pattern in grammar.patterns.items():
+    filled = {
+      slot: [lexicon[spec.type][concept] for concept in spec.concepts]
+      for slot, spec in pattern.slots.items()
+    }
+    for word, form, other in FIELD.findall(pattern.templates[language]):
+      for forms in filled.get(word) or [lexicon['words'][word]]:
+        classes = {agreeing['class'] for agreeing in filled.get(other, ())}
+        for key in {'_'.join(filter(None, (form, c))) for c in classes or ['']}:
+          assert not key or forms[key], (name, word)
+
+
+@pytest.mark.parametrize('language', LANGUAGES)
+def test_different_combinations_give_different_sentences(grammar, language):
+  order = sentences.combinations(grammar, 0)
   made = [
     sentences.render(grammar, combination, language)
-    for name in grammar.patterns
-    for combination in sentences.pattern_combinations(grammar, name)
+    for combination in itertools.islice(order, 4000)
   ]
-  assert len(set(made)) == len(made) > 50_000
+  assert len(set(made)) == len(made)
   text = ''.join(made)
   assert not set(text) & set('{}|\t\n')
   assert '  ' not in text
+
+
+def test_there_is_text_for_training(everything):
+  assert len(everything) == 69_523
 
 
 def test_two_slots_of_a_type_hold_different_concepts(grammar):
@@ -102,15 +131,12 @@ def test_two_slots_of_a_type_hold_different_concepts(grammar):
   assert len(made) == persons * (persons - 1)
 
 
-def test_combinations_give_each_once_but_those_excluded(grammar, test_set):
+def test_combinations_give_each_once_but_those_excluded(
+  grammar, test_set, everything
+):
   made = list(sentences.combinations(grammar, 1, test_set.values()))
-  everything = {
-    combination
-    for name in grammar.patterns
-    for combination in sentences.pattern_combinations(grammar, name)
-  }
   assert len(set(made)) == len(made)
-  assert set(made) == everything - set(test_set.values())
+  assert set(made) == set(everything) - set(test_set.values())
 
 
 def test_combinations_follow_the_seed_and_spread_over_patterns(grammar):
@@ -227,7 +253,7 @@ def test_little_silence_surrounds_the_speech(recordings):
     for samples in waveforms:
       loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
       assert loud[0] < 0.1 * SAMPLE_RATE
-      assert len(samples) - loud[-1] < 0.2 * SAMPLE_RATE
+      assert len(samples) - loud[-1] < 0.25 * SAMPLE_RATE
 
 
 @pytest.mark.parametrize('language', LANGUAGES)
@@ -320,8 +346,9 @@ def test_the_tokenizer_is_trained_on_no_test_sentence(grammar, texts):
 
 def _pitch(samples):
   """Fundamental frequency in Hz of the loudest second, by autocorrelation."""
-  power = np.convolve(samples**2, np.ones(SAMPLE_RATE), 'valid')
-  loud = samples[np.argmax(power) :][:SAMPLE_RATE]
+  energy = np.cumsum(samples**2)
+  start = np.argmax(energy[SAMPLE_RATE:] - energy[:-SAMPLE_RATE])
+  loud = samples[start:][:SAMPLE_RATE]
   spectrum = np.abs(np.fft.rfft(loud, 2 * len(loud))) ** 2
   similarity = np.fft.irfft(spectrum)
   lags = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 60)
