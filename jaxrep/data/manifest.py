@@ -49,7 +49,7 @@ def open_corpus(options: CorpusOptions) -> 'ManifestCorpus':
   """Opens the manifest that `options.source` names."""
   if not options.source:
     raise InputError(
-      'The manifest corpus needs its file: --corpus_source=<path of a .jsonl or .tsv>.'
+      'The manifest corpus needs its file: --corpus_source=<a .jsonl or .tsv>.'
     )
   path = pathlib.Path(options.source)
   return ManifestCorpus(

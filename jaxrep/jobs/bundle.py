@@ -35,7 +35,7 @@ SEED = 0
 WORDS = range(4, 21)
 PIECES = 4000
 TOKENIZER_SENTENCES = 4000
-# Some 1.9 kB a second, and nothing that a listener misses of this speech.
+# Some 1.9 kB a second.
 OPUS = {'format': 'OGG', 'subtype': 'OPUS', 'compression_level': 0.97}
 
 ESPEAK_VOICES = {

@@ -3,6 +3,7 @@
 import itertools
 import re
 import shutil
+import subprocess
 import unicodedata
 
 import numpy as np
@@ -163,11 +164,15 @@ def test_an_agreeing_word_follows_the_class_of_its_slot(grammar):
 
 
 def test_a_sentence_begins_with_the_capital_of_its_language(grammar):
-  made = sentences.Combination('speaks_and_learns', ('son', 'french', 'hindi'))
-  assert sentences.render(grammar, made, 'tur').startswith('Oğlum iyi')
   made = sentences.Combination('closed_on', ('bank', 'market', 'monday'))
   assert sentences.render(grammar, made, 'eng').startswith('The bank')
   assert sentences.render(grammar, made, 'rus').startswith('По понедельникам')
+  lexicon = {'beast': {'cow': {'nom': 'inek'}}, 'words': {}}
+  slots = {'what': sentences.Slot('beast', ('cow',))}
+  pattern = sentences.Pattern(slots, {'tur': '{what} uyuyor.'})
+  tiny = sentences.Grammar({'asleep': pattern}, {'tur': lexicon})
+  made = sentences.Combination('asleep', ('cow',))
+  assert sentences.render(tiny, made, 'tur') == 'İnek uyuyor.'
 
 
 def test_arabic_drops_its_vowel_signs_in_writing_only(grammar):
@@ -267,7 +272,7 @@ def test_the_second_voice_is_higher(recordings, language):
 
 
 @pytest.mark.parametrize('language', ['eng', 'arb', 'cmn'])
-def test_a_recording_is_what_espeak_ng_makes_where_that_is_installed(
+def test_a_recording_is_what_espeak_ng_1_51_makes_where_it_is_installed(
   grammar, test_set, language
 ):
   text = sentences.vocalised(grammar, test_set['s042'], language)
@@ -275,7 +280,7 @@ def test_a_recording_is_what_espeak_ng_makes_where_that_is_installed(
     path = FOLDER / f'audio/{language}/{voice.variant}/s042.opus'
     stored = waveform.read(path)
     assert len(stored) > SAMPLE_RATE
-    if shutil.which('espeak-ng'):
+    if _espeak_ng_is_1_51():
       made = bundle.synthesise(text, language, voice)
       assert len(made) == len(stored)
       assert np.corrcoef(made, stored)[0, 1] > 0.9
@@ -342,6 +347,13 @@ def test_the_tokenizer_is_trained_on_no_test_sentence(grammar, texts):
   assert seen.isdisjoint(
     text for language in LANGUAGES for text in texts[language].values()
   )
+
+
+def _espeak_ng_is_1_51():
+  if not shutil.which('espeak-ng'):
+    return False
+  said = subprocess.run(['espeak-ng', '--version'], capture_output=True)
+  return b' 1.51 ' in said.stdout
 
 
 def _pitch(samples):
