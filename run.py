@@ -8,7 +8,12 @@ Jobs: all (default), plan, extract, compare, analyze, report, list.
 import importlib
 import inspect
 import logging as python_logging
+import os
 import sys
+
+# LAPACK's own threads and XLA's get in each other's way: small decompositions
+# become ten times slower. It is read when NumPy is imported.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import app, logging
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,8 +15,16 @@ def line(*arguments: str) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
+  """Of a process under test; those of one test run share what they compile."""
   kept = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
-  return {**kept, 'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1', **changes}
+  run = os.environ.get('PYTEST_XDIST_TESTRUNUID', 'alone')
+  ours = {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_COMPILATION_CACHE_DIR': f'{tempfile.gettempdir()}/jaxrep-{run}',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'HF_HUB_OFFLINE': '1',
+  }
+  return {**kept, **ours, **changes}
 
 
 def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # as run.py does
 
 import jax
 

@@ -194,19 +194,17 @@ def score_pairs(
   rule, parameters = _measure(measure), parameters or Parameters()
   arrays = {name: _numpy(name, x) for name, x in representations.items()}
   n, mesh = _sentences(arrays), _mesh(mesh)
-  reasons = np.array(
-    [_reason(name, x, measure, rule) for name, x in arrays.items()], object
-  )
-  tags = np.array([zlib.crc32(name.encode()) for name in arrays], np.uint32)
-  unique, back = _unique(pairs, tags)
+  found = [_reason(name, x, measure, rule) for name, x in arrays.items()]
+  reasons = np.array(found, object)
+  unique, back, tags = _unique(pairs, list(arrays))
   used = np.unique(unique[_usable(reasons, unique)])
   factors, k = _factor(rule, parameters, arrays, used, reasons, mesh)
   todo = _usable(reasons, unique)
   scores = np.full((2, len(unique)), np.nan, np.float32)
   if todo.any():
-    places, drawn = np.searchsorted(used, unique[todo]), tags[unique[todo]]
+    places = np.searchsorted(used, unique[todo])
     scores[:, todo] = tiles.score_all(
-      rule, factors, places, drawn, n, permutations, seed, mesh
+      rule, factors, places, tags[todo], n, permutations, seed, mesh
     )
   status = _status(reasons[unique], k[unique], n, *scores)
   value, floor = np.where(status == 'ok', scores, np.nan)[:, back]
@@ -369,18 +367,24 @@ def _reason(
 
 
 def _unique(
-  pairs: Int[np.ndarray, 'pair 2'], tags: UInt32[np.ndarray, ' m']
-) -> tuple[Int[np.ndarray, 'unique 2'], Int[np.ndarray, ' pair']]:
-  """Each unordered pair once, and where the given pairs are among them.
+  pairs: Int[np.ndarray, 'pair 2'], names: list[str]
+) -> tuple[
+  Int[np.ndarray, 'unique 2'],
+  Int[np.ndarray, ' pair'],
+  UInt32[np.ndarray, 'unique 2'],
+]:
+  """Each unordered pair once, where the given pairs are among them, and tags.
 
-  The members are ordered by their tags, so that neither the order of a pair
-  nor that of the representations changes which side is permuted.
+  A tag is a stable integer of a name. The members are ordered by their tags,
+  so that neither the order of a pair nor that of the representations changes
+  which side is permuted.
   """
+  tags = np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
   place = np.argsort(np.argsort(tags, kind='stable'))
   turned = place[pairs[:, 0]] > place[pairs[:, 1]]
   pairs = np.where(turned[:, None], pairs[:, ::-1], pairs)
   unique, back = np.unique(pairs, axis=0, return_inverse=True)
-  return unique, back.reshape(-1)
+  return unique, back.reshape(-1), tags[unique]
 
 
 def _mesh(mesh: Mesh | None) -> Mesh | None:

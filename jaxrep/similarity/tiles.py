@@ -74,13 +74,15 @@ def score_all(
   missing = ((0, _up(count, size) - count), (0, 0))
   pairs = np.pad(pairs.astype(np.int32), missing)
   tags = np.pad(tags, missing)
-  chance = np.uint32(seed)
   valid, scores = _valid(n), []
   for start in range(0, len(pairs), size):
     tile = slice(start, start + size)
     mine, drawn = (_place(x[tile], mesh, _SHARED) for x in (pairs, tags))
     scores.append(
-      _score(measure, permutations, mesh, mine, drawn, factors, valid, chance)
+      _score(
+        *(measure, permutations, mesh),
+        *(mine, drawn, factors, valid, np.uint32(seed)),
+      )
     )
   value, floor = zip(*jax.device_get(scores), strict=True)
   return np.concatenate(value)[:count], np.concatenate(floor)[:count]
