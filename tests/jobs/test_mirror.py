@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jaxrep import store
 from tests import checkpoint, command, mirror, speech
 from tests.data import fleurs_tree
 
@@ -112,3 +114,30 @@ def test_a_language_compared_with_itself_is_one(finished):
   ]
   assert same
   assert all(abs(row['value'] - 1) < 1e-5 for row in same)
+
+
+def test_a_score_is_that_of_the_aligned_sentences(finished):
+  """Recomputed from the store in float64, by sentence id."""
+  opened = store.open_store(str(finished))
+  model = 'seamless-m4t-v2-large'
+  sides = []
+  for modality, language in (('text', 'eng'), ('speech', 'swh')):
+    view = opened.view(model, modality, language)
+    states = view.read(f'{modality}/output').astype(np.float64)
+    sides.append(dict(zip(view.ids, states, strict=True)))
+  common = sorted(set(sides[0]) & set(sides[1]))
+  assert len(common) == COUNT - 2
+  grams = []
+  for side in sides:
+    x = np.stack([side[i] for i in common])
+    x = x - x.mean(axis=0)
+    grams.append(x @ x.T)
+  expected = (grams[0] * grams[1]).sum()
+  expected /= np.linalg.norm(grams[0]) * np.linalg.norm(grams[1])
+  (row,) = (
+    row
+    for row in pq.read_table(finished / 'scores.parquet').to_pylist()
+    if (row['measure'], row['lang_a'], row['lang_b']) == ('cka', 'eng', 'swh')
+    and (row['tap_a'], row['tap_b']) == ('text/output', 'speech/output')
+  )
+  assert row['value'] == pytest.approx(expected, abs=1e-6)
