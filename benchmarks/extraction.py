@@ -114,7 +114,7 @@ def save(folder: str, sizes: dict[str, int]) -> None:
     (seamless.TEXT, 'text_encoder.'),
     (seamless.SPEECH, 'speech_encoder.'),
   ):
-    module = loading.initialise(network.build(network.config(config)), 0)
+    module = loading.initialise(network.abstract(network.config(config)), 0)
     for leaf, (_, value) in zip(
       loading.leaves(module), nnx.to_flat_state(nnx.state(module)), strict=True
     ):

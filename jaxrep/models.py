@@ -107,8 +107,12 @@ class Model:
     return self.path.parent if self.path.is_file() else self.path
 
   @functools.cached_property
+  def abstract(self) -> nnx.Module:
+    return self.network.abstract(self.sizes)
+
+  @functools.cached_property
   def graphdef(self) -> nnx.GraphDef:
-    return nnx.graphdef(nnx.eval_shape(self._abstract))
+    return nnx.graphdef(self.abstract)
 
   @functools.cached_property
   def fingerprint(self) -> str:
@@ -138,13 +142,14 @@ class Model:
   ) -> Any:
     """Reads (or draws) the parameters, each straight to its sharding."""
     dtype = jnp.dtype(PRECISIONS[precision].parameters)
-    build = self.network.build(self.sizes)
     try:
       if self.row.seed is not None:
-        module = loading.initialise(build, self.row.seed, dtype, sharding)
+        module = loading.initialise(
+          self.abstract, self.row.seed, dtype, sharding
+        )
       else:
         module = loading.load(
-          build,
+          self.abstract,
           checkpoints.open_checkpoint(self.path),
           self.network.renames,
           self.network.ignored,
@@ -158,11 +163,7 @@ class Model:
   def shapes(self, precision: str) -> Any:
     """What `weights` gives, as shapes."""
     dtype = jnp.dtype(PRECISIONS[precision].parameters)
-    abstract = nnx.eval_shape(self._abstract)
-    return loading.cast_shapes(abstract, dtype)
-
-  def _abstract(self) -> nnx.Module:
-    return self.network.build(self.sizes)(nnx.Rngs(0))
+    return loading.cast_shapes(self.abstract, dtype)
 
 
 def open_model(

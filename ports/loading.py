@@ -71,8 +71,9 @@ class Network(NamedTuple):
   renames: Table
   ignored: Table
 
-  def build(self, sizes: Any) -> Callable[[nnx.Rngs], nnx.Module]:
-    return lambda rngs: self.encoder(sizes, rngs=rngs)
+  def abstract(self, sizes: Any) -> nnx.Module:
+    """The network by shape; evaluating a large one takes seconds."""
+    return nnx.eval_shape(lambda: self.encoder(sizes, rngs=nnx.Rngs(0)))
 
 
 # The most derived class comes first.
@@ -110,7 +111,7 @@ def leaves(model: nnx.Module) -> Iterator[Leaf]:
 
 
 def load(
-  build: Callable[[nnx.Rngs], nnx.Module],
+  abstract: nnx.Module,
   checkpoint: Mapping[str, Tensor],
   renames: Table = (),
   ignored: Table = (),
@@ -120,7 +121,7 @@ def load(
   """Fills a module from a checkpoint.
 
   Args:
-    build: Makes the module; only its shapes are evaluated.
+    abstract: The module by shape, as `Network.abstract` gives it.
     checkpoint: Lazy tensors by key, as `ports.checkpoints.open_checkpoint`
       gives them.
     renames: (pattern, replacement) on checkpoint keys, applied in order.
@@ -132,7 +133,6 @@ def load(
     CheckpointError: Lists every parameter that is missing, every key that is
       neither used nor ignored, and every shape that differs.
   """
-  abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
   sources = match(list(leaves(abstract)), checkpoint, renames, ignored)
 
   def value(leaf: Leaf) -> jax.Array:
@@ -202,7 +202,7 @@ def place(
 
 
 def initialise(
-  build: Callable[[nnx.Rngs], nnx.Module],
+  abstract: nnx.Module,
   seed: int,
   dtype: jax.typing.DTypeLike = jnp.float32,
   sharding: jax.sharding.Sharding | None = None,
@@ -217,7 +217,7 @@ def initialise(
     kind = jnp.float32 if leaf.wide else dtype
     return jax.device_put(draw(leaf, seed).astype(kind), sharding)
 
-  return _filled(nnx.eval_shape(lambda: build(nnx.Rngs(0))), value)
+  return _filled(abstract, value)
 
 
 def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> Any:

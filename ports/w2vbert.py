@@ -4,10 +4,10 @@ Reference: `SeamlessM4Tv2ConformerEncoder` of transformers 5.23
 (modeling_seamless_m4t_v2); its sdpa attention only, since eager attention adds
 the boolean chunk mask there instead of masking with it.
 
-Easily got wrong: padded frames are zeroed after the projection and again at
-the input of every convolution, behind its layer norm; the depthwise
-convolution is causal and followed by a layer norm; distances are key − query,
-clipped to [−left, right]; attention inside a chunk is not causal.
+Easily got wrong: the depthwise convolution is causal and followed by a layer
+norm; distances are key − query, clipped to [−left, right]; attention inside a
+chunk is not causal. The reference zeroes padded frames at the input of every
+convolution; behind the valid frames a causal one never reads them.
 
 | tap | reference |
 |---|---|
@@ -78,7 +78,7 @@ class FeatureProjection(nnx.Module):
       ('speech/embed/fbank', features.reshape(batch, 2 * time, p // 2)),
       ('speech/embed/stacked', features),
       ('speech/embed/norm', normed),
-      ('speech/embed', zero_padding(self.projection(normed), mask)),
+      ('speech/embed', self.projection(normed)),
     ]
 
 
@@ -157,10 +157,10 @@ class ConvModule(nnx.Module):
     self.pointwise_conv2 = PointwiseConv(dim, dim, rngs=rngs)
 
   def __call__(
-    self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
+    self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
-    x = zero_padding(self.layer_norm(x), mask)
-    x = self.depthwise_conv(glu(self.pointwise_conv1(x)))
+    x = self.pointwise_conv1(self.layer_norm(x))
+    x = self.depthwise_conv(glu(x))
     return self.pointwise_conv2(jax.nn.silu(self.depthwise_layer_norm(x)))
 
 
@@ -179,13 +179,12 @@ class Layer(nnx.Module):
   def __call__(
     self,
     x: Float[Array, 'batch time dim'],
-    mask: Bool[Array, 'batch time'],
     allowed: Bool[Array, 'batch #time time'],
   ) -> States:
     """The stream after each part, then the layer's output (name '')."""
     ffn1 = x + 0.5 * self.ffn1(self.ffn1_layer_norm(x))
     attn = ffn1 + self.self_attn(self.self_attn_layer_norm(ffn1), allowed)
-    conv = attn + self.conv_module(attn, mask)
+    conv = attn + self.conv_module(attn)
     ffn2 = conv + 0.5 * self.ffn2(self.ffn2_layer_norm(conv))
     return [
       ('/ffn1', ffn1),
@@ -231,7 +230,7 @@ class Conformer(nnx.Module):
     allowed = allowed_keys(self.config, mask)
     states = []
     for i, layer in enumerate(self.layers, 1):
-      parts = layer(x, mask, allowed)
+      parts = layer(x, allowed)
       states += [(f'speech/layer_{i:02}{part}', y) for part, y in parts]
       x = states[-1][1]
     return [*states, ('speech/norm', self.layer_norm(x))]

@@ -80,7 +80,7 @@ def save(folder, made, text, speech, shards: int = 2):
 
 def port(folder, network: loading.Network, **options) -> nnx.Module:
   return loading.load(
-    network.build(sizes(folder, network)),
+    network.abstract(sizes(folder, network)),
     open_checkpoint(folder),
     network.renames,
     network.ignored,
