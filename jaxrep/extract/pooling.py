@@ -51,8 +51,14 @@ class Pooling:
   by_tap: tuple[tuple[str, str], ...] = ()
 
   def of(self, tap: str) -> Callable[[States, Mask], Pooled]:
+    """The rule of a tap; NaN where a row has no valid step."""
     pool = POOLINGS[dict(self.by_tap).get(tap, self.default)]
-    return lambda states, mask: pool(states.astype(jnp.float32), mask)
+
+    def pooled(states: States, mask: Mask) -> Pooled:
+      vectors = pool(states.astype(jnp.float32), mask)
+      return jnp.where(mask.any(axis=1)[:, None], vectors, jnp.nan)
+
+    return pooled
 
 
 def parse(text: str) -> Pooling:

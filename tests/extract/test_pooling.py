@@ -32,6 +32,14 @@ def test_rules(rule):
   np.testing.assert_allclose(pooled, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize('rule', pooling.POOLINGS)
+def test_nothing_valid_has_no_value(rule):
+  states, mask = jnp.ones((2, 4, 3)), jnp.array([[True] * 4, [False] * 4])
+  pooled = np.asarray(pooling.parse(rule).of('x')(states, mask))
+  assert np.isfinite(pooled[0]).all()
+  assert np.isnan(pooled[1]).all()
+
+
 def test_sums_are_float32_whatever_comes_in():
   states = jnp.full((1, 4096, 1), 1.001, jnp.bfloat16)
   mask = jnp.ones((1, 4096), bool)

@@ -86,7 +86,6 @@ def test_every_pair_is_scored_on_its_common_sentences(finished):
   for row in rows:
     lacks = 'swh' in (row['lang_a'], row['lang_b'])
     assert row['n'] == (COUNT - 2 if lacks else COUNT)
-    assert row['modality_a'] <= row['modality_b'] or row['lang_a']
     assert (row['modality_a'], row['modality_b']) != ('speech', 'text')
   assert any(row['status'] == 'ok' for row in rows)
   with open(finished / 'scores.csv') as file:

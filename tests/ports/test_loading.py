@@ -159,7 +159,7 @@ def test_random_weights_depend_on_the_seed_alone():
 
 
 MEMORY = """
-import resource, sys
+import sys
 import jax, jax.numpy as jnp
 from ports import loading, nllb, seamless
 from ports.checkpoints import open_checkpoint
