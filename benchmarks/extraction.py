@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 
 def main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
-    save(folder, {'layers': _LAYERS.value})
+    save(folder, _LAYERS.value)
     for modality, count in (
       ('speech', _CLIPS.value),
       ('text', _SENTENCES.value),
@@ -98,7 +98,7 @@ def config_of(layers: int) -> dict:
   }
 
 
-def save(folder: str, sizes: dict[str, int]) -> None:
+def save(folder: str, layers: int) -> None:
   """A checkpoint of random weights, in the hub's layout, without torch."""
   import jax
   from flax import nnx
@@ -106,7 +106,7 @@ def save(folder: str, sizes: dict[str, int]) -> None:
 
   from ports import loading, seamless
 
-  config = config_of(sizes['layers'])
+  config = config_of(layers)
   path = pathlib.Path(folder)
   (path / 'config.json').write_text(json.dumps(config))
   tensors = {}
