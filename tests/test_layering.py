@@ -33,7 +33,8 @@ MAY = {
   'jaxrep.analyses': {'jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'},
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
-    *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.store'),
+    *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
+    'jaxrep.store',
   },
 }
 DENIED = {

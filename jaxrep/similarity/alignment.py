@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.similarity import linalg
 from jaxrep.similarity.measure import Factors, Measure
+from jaxrep.stats import moments
 
 
 def u_centre(
@@ -61,21 +62,6 @@ def score(fx: Factors, fy: Factors) -> Float[Array, '']:
   return jnp.sum(jnp.sum(fx.rows * fy.rows, axis=1))
 
 
-def floor(
-  fx: Factors, fy: Factors, n: Int[Array, ''] | int
-) -> Float[Array, '']:
-  """Mean of the score over all n! pairings of the sentences, exactly.
-
-  A random pairing sends each diagonal entry of one Gram to each of the n
-  diagonal places and each other entry to each of the n(n-1) others. Centred
-  Grams sum to zero, so their off-diagonals sum to -trace, and the mean is
-  tr K tr L (1/n + 1/(n(n-1))) = tr K tr L / (n-1) at norm 1 (Kazi-Aoual et
-  al. 1995 for the RV coefficient). U-centred Grams have no diagonal and
-  off-diagonals that sum to zero: exactly 0, as the same formula says.
-  """
-  return jnp.trace(fx.rows) * jnp.trace(fy.rows) / (n - 1)
-
-
 CKA = Measure(
   factor=factor,
   score=score,
@@ -84,8 +70,11 @@ CKA = Measure(
     'the sentences compared'
   ),
   undefined='the sentences do not differ',
-  floor=floor,
+  inner=True,
   pairwise=True,
+  summary=moments.summarise,
+  null=moments.null,
+  jackknife=True,
 )
 DEBIASED_CKA = CKA._replace(
   factor=factor_debiased,

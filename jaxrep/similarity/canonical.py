@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.similarity import linalg
 from jaxrep.similarity.measure import Factors, Measure, Parameters
+from jaxrep.stats import wachter
 
 # Shares this close to the threshold, relative to what may be left out, reach
 # it: equal singular values would otherwise be cut by the last digit.
@@ -35,7 +36,7 @@ def factor(
   left_out: Float[Array, ''] | float,
   k: Int[Array, ''] | int,
 ) -> Factors:
-  """Orthonormal basis [n, min(n, p)] of the kept principal components.
+  """Orthonormal basis [n, r] of the principal components; the first k count.
 
   Args:
     x: one representation, a row per sentence.
@@ -47,29 +48,45 @@ def factor(
   u, s = linalg.left_singular(linalg.centre(x, valid))
   wanted = jnp.where(k > 0, k, fewest_components(s, left_out))
   kept = jnp.minimum(wanted, linalg.rank(s, jnp.sum(valid), x.shape[1]))
-  inside = valid[:, None] & (jnp.arange(s.size) < kept)
-  return Factors(jnp.where(inside, u, 0), kept, kept > 0)
+  return Factors(u, kept, kept > 0)
+
+
+def kept(factors: Factors) -> Float[Array, 'n r']:
+  """The basis with zeros in place of what is not kept."""
+  return jnp.where(
+    jnp.arange(factors.rows.shape[1]) < factors.k, factors.rows, 0
+  )
 
 
 def score(fx: Factors, fy: Factors) -> Float[Array, '']:
   """Mean canonical correlation over min(k_a, k_b)."""
   smaller = jnp.maximum(jnp.minimum(fx.k, fy.k), 1)
-  return linalg.nuclear_norm(linalg.cross(fx.rows, fy.rows)) / smaller
+  return linalg.nuclear_norm(linalg.cross(kept(fx), kept(fy))) / smaller
+
+
+def leverages(factors: Factors) -> Float[Array, ' n']:
+  """The share of each sentence in the kept subspace: its squared row norm."""
+  return jnp.sum(jnp.square(kept(factors)), axis=1)
 
 
 def _arguments(parameters: Parameters) -> dict[str, float]:
   return {'left_out': 1 - parameters.variance, 'k': parameters.k or 0}
 
 
-def _describe(parameters: Parameters) -> str:
-  cut = (
+def describe_cut(parameters: Parameters) -> str:
+  """Which components the cut keeps, in words."""
+  if parameters.k is not None:
+    return f'the first {parameters.k} principal components'
+  return (
     f'the fewest principal components with {parameters.variance:.6g} of the '
     'variance (squared singular values)'
-    if parameters.k is None
-    else f'the first {parameters.k} principal components'
   )
+
+
+def _describe(parameters: Parameters) -> str:
   return (
-    f'SVCCA: features centred on the sentences compared; {cut} of each side; '
+    'SVCCA: features centred on the sentences compared; '
+    f'{describe_cut(parameters)} of each side; '
     'sum of the canonical correlations / min(k_a, k_b); no regularisation'
   )
 
@@ -80,4 +97,6 @@ SVCCA = Measure(
   describe=_describe,
   undefined='no principal component can be told from rounding',
   arguments=_arguments,
+  law=wachter.mean_cosine,
+  nuclear=True,
 )

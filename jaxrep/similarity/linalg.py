@@ -1,7 +1,8 @@
 """Linear algebra in float32 that is right to about 1e-6.
 
 Every function sets the precision of its products, also of those inside a
-decomposition: accelerators multiply float32 in fewer bits unless told.
+decomposition: accelerators multiply float32 in fewer bits unless told. What is
+fastest and right differs between backends; `routes` says what is taken.
 """
 
 import functools
@@ -10,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrep.similarity import newton_schulz
+
+_STRETCH = 1024  # terms of a sum in float32 that cost it few digits
 _exactly = functools.partial(jax.default_matmul_precision, 'highest')
 
 
@@ -35,17 +39,47 @@ def centre(
 def left_singular(
   x: Float[Array, 'n p'],
 ) -> tuple[Float[Array, 'n r'], Float[Array, ' r']]:
-  """Left singular vectors and singular values, r = min(n, p).
+  """Left singular vectors and singular values, largest first.
 
-  By SVD, not by the eigenvectors of x x': in float32 those lose half of the
-  digits of the smaller directions. A wide x is first rotated to a square one,
-  which leaves the left side as it is.
+  r = p if p <= n / 2; else r = n: a complete basis, whose last vectors have
+  singular values 0 if p < n. Where float64 is at hand the vectors are those of
+  the Gram matrix, which then loses nothing that float32 input holds; in
+  float32 it would lose half of the digits, so a TPU takes an SVD.
   """
-  n, p = x.shape
   with _exactly():
-    if n < p:
-      x = jnp.linalg.qr(x.T, mode='r').T
-    u, s, _ = jnp.linalg.svd(x, full_matrices=False)
+    return jax.lax.platform_dependent(
+      x, tpu=_left_by_svd, default=_left_by_gram
+    )
+
+
+def _left_by_gram(
+  x: Float[Array, 'n p'],
+) -> tuple[Float[Array, 'n r'], Float[Array, ' r']]:
+  n, p = x.shape
+  with jax.enable_x64(True):
+    wide = x.astype(jnp.float64)
+    if p > n / 2:
+      values, u = jnp.linalg.eigh(wide @ wide.T, symmetrize_input=False)
+      values, u = values[::-1], u[:, ::-1]
+      s = jnp.sqrt(jnp.maximum(values, 0))
+    else:
+      values, v = jnp.linalg.eigh(wide.T @ wide, symmetrize_input=False)
+      s = jnp.sqrt(jnp.maximum(values[::-1], 0))
+      smallest = jnp.finfo(jnp.float32).tiny
+      u = wide @ v[:, ::-1] / jnp.maximum(s, smallest)
+    return u.astype(x.dtype), s.astype(x.dtype)
+
+
+def _left_by_svd(
+  x: Float[Array, 'n p'],
+) -> tuple[Float[Array, 'n r'], Float[Array, ' r']]:
+  """A wide x is first rotated to a square one, which keeps its left side."""
+  n, p = x.shape
+  if n < p:
+    x = jnp.linalg.qr(x.T, mode='r').T
+  elif p > n / 2:
+    x = jnp.pad(x, ((0, 0), (0, n - p)))
+  u, s, _ = jnp.linalg.svd(x, full_matrices=False)
   return u, s
 
 
@@ -71,7 +105,42 @@ def cross(
     return x.T @ y
 
 
-def nuclear_norm(matrix: Float[Array, 'k l']) -> Float[Array, '']:
-  """Sum of the singular values, as it comes: never clamped."""
+def product(
+  x: Float[Array, 'm n'], y: Float[Array, 'n l']
+) -> Float[Array, 'm l']:
+  """x y."""
   with _exactly():
-    return jnp.sum(jnp.linalg.svd(matrix, compute_uv=False))
+    return x @ y
+
+
+def long_product(
+  x: Float[Array, 'm n'], y: Float[Array, 'n l']
+) -> Float[Array, 'm l']:
+  """x y, summed in stretches so that long sums keep their digits."""
+  n = x.shape[1]
+  parts = -(-n // _STRETCH)
+  missing = parts * _STRETCH - n
+  x, y = jnp.pad(x, ((0, 0), (0, missing))), jnp.pad(y, ((0, missing), (0, 0)))
+
+  def part(start: Int[Array, '']) -> Float[Array, 'm l']:
+    left = jax.lax.dynamic_slice_in_dim(x, start, _STRETCH, 1)
+    right = jax.lax.dynamic_slice_in_dim(y, start, _STRETCH, 0)
+    return product(left, right)
+
+  return jnp.sum(jax.lax.map(part, jnp.arange(parts) * _STRETCH), axis=0)
+
+
+def nuclear_norm(matrix: Float[Array, 'k l']) -> Float[Array, '']:
+  """Sum of singular values that lie in [0, 1], as it comes: never clamped.
+
+  LAPACK's values on a CPU, where they are cheapest; elsewhere matrix products
+  alone, since a batched SVD is slow there and gathers what is sharded.
+  """
+  with _exactly():
+    return jax.lax.platform_dependent(
+      matrix, cpu=_sum_of_values, default=newton_schulz.nuclear_norm
+    )
+
+
+def _sum_of_values(matrix: Float[Array, 'k l']) -> Float[Array, '']:
+  return jnp.sum(jnp.linalg.svd(matrix, compute_uv=False))

@@ -1,33 +1,58 @@
-"""The device side of a comparison: factors in batches, pairs in tiles.
+"""The device side of a comparison: factors in batches, scores in tiles.
 
-Sentences, kept components and batches are padded to few sizes, so few kernels
-are compiled. With a mesh each device works on its share of a batch or tile
-and nothing is communicated until the results are gathered; what is drawn at
-random does not depend on the number of devices.
+Sentences, kept components, batches and tiles are padded to few sizes, so few
+kernels are compiled. With a mesh each device works on its share of a batch or
+tile and nothing is communicated until the results are gathered; what is drawn
+at random does not depend on the number of devices. A CPU takes one item after
+the other, since its batched products are slow; other devices take all at once.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxrep.similarity.measure import Factors, Measure
+from jaxrep.similarity import canonical, linalg
+from jaxrep.similarity.measure import Factors, Measure, Null
 from jaxrep.stats import permutation
 
-_TILE = 128  # pairs per device and step
-_BATCH = 32  # representations per device and factorisation
-_GRAIN = 16  # sentences and kept components are padded to a multiple of it
+# Items, and representations to factor, per device and step: few where they are
+# taken one after the other, so that little is padded.
+_TILE = {'cpu': 16}
+_BATCH = {'cpu': 8}
+_TILE_OF_OTHERS, _BATCH_OF_OTHERS = 128, 32
+_GRAIN = 16  # sentences are padded to a multiple of it
 _SHARED, _WHOLE = PartitionSpec('data'), PartitionSpec()
+AS_THEY_ARE = -1  # the number of the pairing that the data have
+
+
+class Items(NamedTuple):
+  """What is scored: member `a` of one stack with member `b` of another.
+
+  `k_a`, `k_b` are the components that count, `order` the number of the random
+  order in which b's sentences are taken, or AS_THEY_ARE.
+  """
+
+  a: Int[np.ndarray, ' item']
+  b: Int[np.ndarray, ' item']
+  k_a: Int[np.ndarray, ' item']
+  k_b: Int[np.ndarray, ' item']
+  order: Int[np.ndarray, ' item']
+
+  def take(self, chosen: Any) -> 'Items':
+    return Items(*(field[chosen] for field in self))
 
 
 def factor_all(
   measure: Measure,
   arguments: Mapping[str, Any],
   arrays: Sequence[Float[np.ndarray, 'n _']],
+  valid: Bool[np.ndarray, ' n'],
   mesh: Mesh | None,
 ) -> Factors:
   """Factors of representations of n sentences, stacked in their order.
@@ -35,13 +60,15 @@ def factor_all(
   Those of equal width share a batch. The stack is padded with more copies, so
   that its length takes few values.
   """
-  n = len(arrays[0])
-  valid = _valid(n)
-  length = _up(len(arrays), _size(len(arrays), _BATCH, None))
+  n, traced = len(arrays[0]), dict(arguments)
+  static = tuple((name, traced.pop(name)) for name in measure.static)
+  valid = np.pad(valid, (0, padded(n) - n))
+  most = _BATCH.get(platform(mesh), _BATCH_OF_OTHERS)
+  length = _up(len(arrays), _size(len(arrays), most, None))
   slots, parts = np.zeros(length, np.int32), []
   for width in sorted({x.shape[1] for x in arrays}):
     group = [i for i, x in enumerate(arrays) if x.shape[1] == width]
-    size = _size(len(group), _BATCH, mesh)
+    size = _size(len(group), most, mesh)
     for start in range(0, len(group), size):
       batch = group[start : start + size]
       slots[batch] = sum(len(part.k) for part in parts) + np.arange(len(batch))
@@ -49,123 +76,236 @@ def factor_all(
       for row, i in enumerate(batch):
         x[row, :n] = arrays[i]
       x = _place(x, mesh, _SHARED)
-      parts.append(_factor(measure, mesh, x, valid, dict(arguments)))
-  most = valid.size
-  if not measure.pairwise:
-    most = _up(max(int(np.max(part.k)) for part in parts), _GRAIN)
-  return _stack(parts, slots, most, mesh)
+      parts.append(_factor(measure, static, mesh, x, valid, traced))
+  return _stack(parts, slots, mesh)
 
 
-def score_all(
+@jax.jit(static_argnames='measure')
+def summaries(
+  measure: Measure, factors: Factors, valid: Bool[Array, ' n']
+) -> Float[Array, 'm q']:
+  """What the exact null of the measure needs of each side."""
+  return jax.lax.map(lambda rows: measure.summary(rows, valid), factors.rows)
+
+
+@jax.jit(static_argnames='measure')
+def exact_null(
   measure: Measure,
-  factors: Factors,
-  pairs: Int[np.ndarray, 'pair 2'],
-  tags: UInt32[np.ndarray, 'pair 2'],
+  first: Float[Array, 'm q'],
+  second: Float[Array, 'l q'],
+  n: Int[Array, ''] | int,
+) -> Null:
+  """Moments over all pairings, [m, l], from the summaries of both sides."""
+  return Null(*measure.null(first[:, None], second, n))
+
+
+@jax.jit
+def leverages(
+  factors: Factors, places: Int[Array, ' some'], k: Int[Array, ' some']
+) -> Float[Array, 'some n']:
+  """`canonical.leverages` of members of the stack at the given k."""
+
+  def one(side: tuple[Array, Array]) -> Float[Array, ' n']:
+    member = jax.tree.map(lambda leaf: leaf[side[0]], factors)
+    return canonical.leverages(member._replace(k=side[1]))
+
+  return jax.lax.map(one, (places, k))
+
+
+@jax.jit(static_argnames=('most', 'complement'))
+def columns(
+  factors: Factors, most: int, complement: bool
+) -> Float[Array, 'm n most']:
+  """The first columns of the bases or, of their complements, the last ones."""
+  rows = factors.rows[:, :, ::-1] if complement else factors.rows
+  missing = max(most - rows.shape[2], 0)
+  return jnp.pad(rows[:, :, :most], ((0, 0), (0, 0), (0, missing)))
+
+
+@jax.jit(static_argnames='most')
+def narrowed(factors: Factors, most: int) -> Factors:
+  """The first components alone, in the rows and in what belongs to them."""
+  rest = tuple(leaf[:, :most] for leaf in factors.rest)
+  return factors._replace(rows=factors.rows[:, :, :most], rest=rest)
+
+
+@jax.jit(static_argnames='mesh')
+def inner_products(
+  first: Factors, second: Factors, mesh: Mesh | None
+) -> Float[Array, 'm l']:
+  """Inner products of the rows of every pair, as one matrix product."""
+
+  def product(left, second):
+    return linalg.long_product(left, _flat(second.rows).T)
+
+  left = _divisible(_flat(first.rows), mesh)
+  product = _share(product, mesh, (_SHARED, _WHOLE))
+  return _gather(product(left, second), mesh)[: len(first.rows)]
+
+
+@jax.jit(static_argnames=('pairwise', 'mesh'))
+def permuted_products(
+  first: Factors,
+  second: Factors,
+  orders: Int[Array, ' draw'],
+  valid: Bool[Array, ' n'],
+  seed: Int[Array, ''],
+  pairwise: bool,
+  mesh: Mesh | None,
+) -> Float[Array, 'draw m l']:
+  """`inner_products` with the second's sentences in random orders.
+
+  The representations are the last axis while rows are gathered, so that what
+  is moved is contiguous.
+  """
+
+  def product(orders, first, second, valid, seed):
+    left = _flat(first.rows)
+    last = jnp.moveaxis(second.rows, 0, -1)
+
+    def at(number):
+      order = permutation.numbered_order(seed, number, valid)
+      moved = last[order]
+      if pairwise:
+        moved = moved[:, order]
+      return linalg.long_product(left, moved.reshape(-1, last.shape[-1]))
+
+    return jax.lax.map(at, orders)
+
+  specs = (_SHARED, _WHOLE, _WHOLE, _WHOLE, _WHOLE)
+  product = _share(product, mesh, specs)
+  dealt = _divisible(orders, mesh)
+  maps = _gather(product(dealt, first, second, valid, seed), mesh)
+  return maps[: len(orders)]
+
+
+def score_items(
+  score: Callable[[Factors, Factors], Array],
+  first: Factors,
+  second: Factors,
+  items: Items,
   n: int,
-  permutations: int,
   seed: int,
   mesh: Mesh | None,
-) -> tuple[Float[np.ndarray, ' pair'], Float[np.ndarray, ' pair']]:
-  """Values and floors of pairs of the stacked factors.
-
-  `tags` are the stable integers from which the random pairings are drawn.
-  """
-  count, size = len(pairs), _size(len(pairs), _TILE, mesh)
-  missing = ((0, _up(count, size) - count), (0, 0))
-  pairs = np.pad(pairs.astype(np.int32), missing)
-  tags = np.pad(tags, missing)
-  valid, scores = _valid(n), []
-  for start in range(0, len(pairs), size):
-    tile = slice(start, start + size)
-    mine, drawn = (_place(x[tile], mesh, _SHARED) for x in (pairs, tags))
+) -> Float[np.ndarray, ' item']:
+  """Scores of items, in their order."""
+  most = _TILE.get(platform(mesh), _TILE_OF_OTHERS)
+  count, size = len(items.a), _size(len(items.a), most, mesh)
+  missing = (0, _up(count, size) - count)
+  items = Items(*(np.pad(field.astype(np.int32), missing) for field in items))
+  valid, scores = valid_rows(n), []
+  for start in range(0, len(items.a), size):
+    part = items.take(slice(start, start + size))
+    mine = Items(*(_place(field, mesh, _SHARED) for field in part))
     scores.append(
-      _score(
-        *(measure, permutations, mesh),
-        *(mine, drawn, factors, valid, np.uint32(seed)),
-      )
+      _score(score, mesh, mine, first, second, valid, np.int32(seed))
     )
-  value, floor = zip(*jax.device_get(scores), strict=True)
-  return np.concatenate(value)[:count], np.concatenate(floor)[:count]
+  return np.concatenate(jax.device_get(scores))[:count]
 
 
-@jax.jit(static_argnames=('measure', 'mesh'))
+def order(n: int, seed: int, number: int) -> Int[np.ndarray, ' n']:
+  """The random order of this number of n sentences."""
+  found = _order(np.int32(seed), np.int32(number), valid_rows(n))
+  return np.asarray(found)[:n]
+
+
+def padded(n: int) -> int:
+  """Rows of a stack of n sentences."""
+  return _up(n, _GRAIN)
+
+
+def valid_rows(n: int) -> Bool[np.ndarray, ' padded']:
+  return np.arange(padded(n)) < n
+
+
+_order = jax.jit(permutation.numbered_order)
+
+
+@jax.jit(static_argnames=('measure', 'static', 'mesh'))
 def _factor(
   measure: Measure,
+  static: tuple[tuple[str, Any], ...],
   mesh: Mesh | None,
   x: Float[Array, 'batch n p'],
   valid: Bool[Array, ' n'],
-  arguments: dict[str, Any],
+  traced: dict[str, Any],
 ) -> Factors:
-  def one(x, valid, arguments):
-    return measure.factor(x, valid, **arguments)
+  def many(x, valid, traced):
+    one = functools.partial(measure.factor, **dict(static))
+    return _each(lambda x: one(x, valid=valid, **traced), mesh)(x)
 
-  many = jax.vmap(one, in_axes=(0, None, None))
-  return _share(many, mesh, (_SHARED, _WHOLE, _WHOLE))(x, valid, arguments)
+  return _share(many, mesh, (_SHARED, _WHOLE, _WHOLE))(x, valid, traced)
 
 
-@jax.jit(static_argnames=('most', 'mesh'))
+@jax.jit(static_argnames='mesh')
 def _stack(
-  parts: list[Factors],
-  slots: Int[Array, ' m'],
-  most: int,
-  mesh: Mesh | None,
+  parts: list[Factors], slots: Int[Array, ' m'], mesh: Mesh | None
 ) -> Factors:
   """One stack of factors of equal width, whole on every device."""
 
-  def fit(rows: Float[Array, 'batch n _']) -> Float[Array, 'batch n most']:
-    missing = max(most - rows.shape[2], 0)
-    return jnp.pad(rows[:, :, :most], ((0, 0), (0, 0), (0, missing)))
+  def join(*leaves):
+    largest = np.max([leaf.shape for leaf in leaves], axis=0)[1:]
+    fitted = []
+    for leaf in leaves:
+      missing = [(0, 0), *((0, m) for m in largest - leaf.shape[1:])]
+      fitted.append(jnp.pad(leaf, missing))
+    return jnp.concatenate(fitted)[slots]
 
-  parts = [part._replace(rows=fit(part.rows)) for part in parts]
+  return _gather(jax.tree.map(join, *parts), mesh)
+
+
+@jax.jit(static_argnames=('score', 'mesh'))
+def _score(
+  score: Callable[[Factors, Factors], Array],
+  mesh: Mesh | None,
+  items: Items,
+  first: Factors,
+  second: Factors,
+  valid: Bool[Array, ' n'],
+  seed: Int[Array, ''],
+) -> Float[Array, ' item']:
+  def many(items, first, second, valid, seed):
+    def one(item):
+      fx = jax.tree.map(lambda leaf: leaf[item.a], first)
+      fy = jax.tree.map(lambda leaf: leaf[item.b], second)
+      order = permutation.numbered_order(seed, item.order, valid)
+      return score(
+        fx._replace(k=item.k_a), fy._replace(k=item.k_b, rows=fy.rows[order])
+      )
+
+    return _each(one, mesh)(items)
+
+  specs = (_SHARED, _WHOLE, _WHOLE, _WHOLE, _WHOLE)
   return _gather(
-    jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[slots], *parts), mesh
+    _share(many, mesh, specs)(items, first, second, valid, seed), mesh
   )
 
 
-@jax.jit(static_argnames=('measure', 'permutations', 'mesh'))
-def _score(
-  measure: Measure,
-  permutations: int,
-  mesh: Mesh | None,
-  pairs: Int[Array, 'pair 2'],
-  tags: UInt32[Array, 'pair 2'],
-  factors: Factors,
-  valid: Bool[Array, ' n'],
-  seed: UInt32[Array, ''],
-) -> tuple[Float[Array, ' pair'], Float[Array, ' pair']]:
-  def one(pair, tags, factors, valid, seed):
-    fx = jax.tree.map(lambda leaf: leaf[pair[0]], factors)
-    fy = jax.tree.map(lambda leaf: leaf[pair[1]], factors)
-    value = measure.score(fx, fy)
-    if measure.floor is not None:
-      return value, measure.floor(fx, fy, jnp.sum(valid))
-    null = permutation.null_values(
-      lambda order: measure.score(fx, _reorder(measure, fy, order)),
-      permutation.pair_key(jax.random.key(seed), *tags),
-      permutations,
-      valid,
-    )
-    return value, jnp.mean(null)
-
-  many = jax.vmap(one, in_axes=(0, 0, None, None, None))
-  specs = (_SHARED, _SHARED, _WHOLE, _WHOLE, _WHOLE)
-  shared = _share(many, mesh, specs)
-  return _gather(shared(pairs, tags, factors, valid, seed), mesh)
+def _each(function: Callable, mesh: Mesh | None) -> Callable:
+  """The function of each item along the first axis."""
+  if platform(mesh) == 'cpu':
+    return functools.partial(jax.lax.map, function)
+  return jax.vmap(function)
 
 
-def _reorder(
-  measure: Measure, factors: Factors, order: Int[Array, ' n']
-) -> Factors:
-  """The factors of the same representation with its sentences reordered."""
-  rows = factors.rows[order]
-  return factors._replace(rows=rows[:, order] if measure.pairwise else rows)
+def is_first() -> bool:
+  """Whether this process is the one that writes."""
+  return jax.process_index() == 0
+
+
+def platform(mesh: Mesh | None) -> str:
+  """Where the work is done: cpu, gpu or tpu."""
+  device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+  return device.platform
 
 
 def _share(function: Callable, mesh: Mesh | None, specs: tuple) -> Callable:
   """The function with its first axis split over the devices."""
   if mesh is None:
     return function
-  return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=_SHARED)
+  return jax.shard_map(
+    function, mesh=mesh, in_specs=specs, out_specs=_SHARED, check_vma=False
+  )
 
 
 def _gather(tree: Any, mesh: Mesh | None) -> Any:
@@ -174,14 +314,21 @@ def _gather(tree: Any, mesh: Mesh | None) -> Any:
   return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, _WHOLE))
 
 
+def _divisible(x: Array, mesh: Mesh | None) -> Array:
+  """Zeros behind the first axis, so that each device gets as much."""
+  devices = 1 if mesh is None else mesh.shape['data']
+  missing = _up(len(x), devices) - len(x)
+  return jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+
+
+def _flat(rows: Float[Array, 'm n w']) -> Float[Array, 'm nw']:
+  return rows.reshape(len(rows), -1)
+
+
 def _place(x: np.ndarray, mesh: Mesh | None, spec: PartitionSpec) -> Array:
   if mesh is None:
     return jnp.asarray(x)
   return jax.device_put(x, NamedSharding(mesh, spec))
-
-
-def _valid(n: int) -> Bool[np.ndarray, ' padded']:
-  return np.arange(_up(n, _GRAIN)) < n
 
 
 def _up(count: int, grain: int) -> int:

@@ -1,22 +1,14 @@
 """Chance: what a statistic gives when sentences are paired at random.
 
-Pure functions of a key. A key comes from stable integers by `fold_in`, so the
-same seed gives the same numbers on any number of devices and in any tiling.
+A random order depends on a seed and its number alone, so the same seed gives
+the same numbers on any number of devices and in any tiling, and one order
+serves all layers of a side.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
-
-
-def pair_key(
-  key: Key[Array, ''], first: UInt32[Array, ''], second: UInt32[Array, '']
-) -> Key[Array, '']:
-  """The key of a pair, from the stable integers of its two members."""
-  return jax.random.fold_in(jax.random.fold_in(key, first), second)
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 def random_order(
@@ -30,18 +22,12 @@ def random_order(
   return jnp.argsort(jnp.where(valid, draws, jnp.uint32(2**32 - 1)))
 
 
-def null_values(
-  statistic: Callable[[Int[Array, ' n']], Float[Array, '']],
-  key: Key[Array, ''],
-  count: int,
-  valid: Bool[Array, ' n'],
-) -> Float[Array, ' count']:
-  """The statistic at `count` random orders of the rows."""
-
-  def at(index: Int[Array, '']) -> Float[Array, '']:
-    return statistic(random_order(jax.random.fold_in(key, index), valid))
-
-  return jax.lax.map(at, jnp.arange(count))
+def numbered_order(
+  seed: Int[Array, ''], number: Int[Array, ''], valid: Bool[Array, ' n']
+) -> Int[Array, ' n']:
+  """The random order of this number; a negative one leaves all in place."""
+  key = jax.random.fold_in(jax.random.key(seed), number)
+  return jnp.where(number < 0, jnp.arange(valid.size), random_order(key, valid))
 
 
 def calibrate(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrep.similarity import canonical, svcca
+from jaxrep.similarity import Calibration, canonical, svcca
 from jaxrep.types import InputError
 from tests.similarity import oracle
 
@@ -96,7 +96,7 @@ def test_recovers_planted_correlations(rho):
   y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=(n, k))
   x, y = x @ rng.normal(size=(k, 7)) + 3, y @ rng.normal(size=(k, 5)) - 1
   error = np.sqrt(np.sum((1 - rho**2) ** 2) / n) / k
-  found = svcca(x, y, k=k, permutations=1).value
+  found = svcca(x, y, k=k, calibration=Calibration(permutations=1)).value
   assert found == pytest.approx(rho.mean(), abs=3 * error + k / n)
 
 
@@ -214,4 +214,4 @@ def test_the_definition_stands_with_the_number():
   x, y = oracle.related(90, 60, 60)
   assert '0.9 of the variance (squared' in svcca(x, y, 0.9).definition
   assert 'first 3 principal' in svcca(x, y, k=3).definition
-  assert 'floor: mean over 8 random' in svcca(x, y, k=3).definition
+  assert 'floor: Wachter law plus what 64 random' in svcca(x, y, k=3).definition

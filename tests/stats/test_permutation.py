@@ -34,31 +34,31 @@ def test_every_order_is_equally_likely():
   assert np.sum((counts - 1000) ** 2 / 1000) < 49.7
 
 
-def test_a_pair_s_key_depends_on_both_members_and_the_seed():
-  def draw(seed, first, second):
-    key = permutation.pair_key(
-      jax.random.key(seed), jnp.uint32(first), jnp.uint32(second)
-    )
-    return int(jax.random.bits(key))
-
-  cases = [(0, 1, 2), (0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 1, 2)]
-  assert len({draw(*case) for case in cases}) == len(cases)
-  assert draw(0, 1, 2**32 - 1) == draw(0, 1, 2**32 - 1)
-
-
-def test_null_values_are_the_statistic_at_different_orders():
-  x = jnp.arange(40.0)
-  valid = jnp.arange(40) < 33
-  found = permutation.null_values(
-    lambda order: jnp.sum(x[order] * x * valid),
-    *(jax.random.key(0), 400, valid),
+def numbered(count, seed=0, size=33):
+  draw = jax.vmap(permutation.numbered_order, in_axes=(None, 0, None))
+  return np.asarray(
+    draw(jnp.int32(seed), jnp.arange(count), jnp.arange(40) < size)
   )
-  assert len(np.unique(found)) > 300
+
+
+def test_an_order_depends_on_its_number_and_the_seed():
+  first, again, other = numbered(50), numbered(50), numbered(50, seed=1)
+  np.testing.assert_array_equal(first, again)
+  assert len(np.unique(np.concatenate([first, other]), axis=0)) == 100
+
+
+def test_numbered_orders_have_the_moments_of_all_orders():
   rows = np.arange(33.0)
-  mean = rows.sum() ** 2 / 33
-  spread = np.var(rows) * 33 / np.sqrt(32)
+  found = rows[numbered(400)[:, :33]] @ rows
+  mean, spread = rows.sum() ** 2 / 33, np.var(rows) * 33 / np.sqrt(32)
   assert abs(np.mean(found) - mean) < 4 * spread / np.sqrt(400)
   assert np.std(found) == pytest.approx(spread, rel=0.15)
+
+
+def test_a_negative_number_leaves_all_in_place():
+  valid = jnp.arange(40) < 33
+  order = permutation.numbered_order(jnp.int32(0), jnp.int32(-1), valid)
+  np.testing.assert_array_equal(order, np.arange(40))
 
 
 def test_calibrate_puts_chance_at_zero_and_the_most_at_one():

@@ -1,0 +1,138 @@
+"""Floors, p-values and family-wise p of whole maps, against simulation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxrep import similarity
+from jaxrep.similarity import Calibration
+from tests.similarity import oracle
+
+N = 96
+ROWS = {
+  'even': lambda rng: np.ones(N),
+  'log-normal': lambda rng: np.exp(rng.normal(size=N)),
+  't3': lambda rng: 1 / np.sqrt(rng.chisquare(3, size=N) / 3),
+}
+
+
+def unrelated(rng, rows, widths=(64, 64)):
+  return {
+    str(i): ROWS[rows](rng)[:, None] * rng.normal(size=(N, width))
+    for i, width in enumerate(widths)
+  }
+
+
+def long_simulation(x, y, k, draws=2000):
+  u, v = (
+    np.linalg.svd(s - s.mean(axis=0), full_matrices=False)[0][:, :k]
+    for s in (x, y)
+  )
+  rng = np.random.default_rng(1)
+  return [
+    np.linalg.svd(u.T @ v[rng.permutation(N)], compute_uv=False).mean()
+    for _ in range(draws)
+  ]
+
+
+@pytest.mark.parametrize('rows', ROWS)
+@pytest.mark.parametrize('k', [5, 40, 70])
+def test_floors_of_svcca_are_within_a_hundredth(rows, k):
+  rng = np.random.default_rng(0)
+  sides = unrelated(rng, rows, (80, 80, 80, 80))
+  found = similarity.all_pairs(sides, 'svcca', k=k)
+  for i, j in ((0, 1), (2, 3)):
+    null = long_simulation(sides[str(i)], sides[str(j)], k)
+    assert found.floor[i, j] == pytest.approx(np.mean(null), abs=0.01)
+    assert found.floor_sd[i, j] == pytest.approx(np.std(null), rel=0.5)
+
+
+@pytest.mark.parametrize('rows', ROWS)
+@pytest.mark.parametrize('name', ['cka', 'cka_debiased', 'mean_squared_cca'])
+def test_exact_floors_agree_with_random_pairings(rows, name):
+  rng = np.random.default_rng(0)
+  x, y = unrelated(rng, rows).values()
+  exact = similarity.compare(x, y, name)
+  orders = [rng.permutation(N) for _ in range(200)]
+  sides = {'x': x} | {str(i): y[order] for i, order in enumerate(orders)}
+  pairs = np.array([[0, i + 1] for i in range(200)])
+  null = similarity.score_pairs(sides, pairs, name).value
+  error = exact.floor_sd / np.sqrt(200)
+  assert abs(null.mean() - exact.floor) < 4 * error + 1e-6
+  assert null.std() == pytest.approx(exact.floor_sd, rel=0.2)
+
+
+@pytest.mark.parametrize('name', ['svcca', 'cka', 'cka_debiased'])
+def test_p_is_uniform_for_unrelated_representations(name):
+  rng = np.random.default_rng(0)
+  sides = unrelated(rng, 'even', (48,) * 60)
+  every = itertools.combinations(range(60), 2)
+  pairs = np.array(list(itertools.islice(every, 0, 1770, 9)))
+  chosen = {} if name != 'svcca' else {'k': 20}
+  found = similarity.score_pairs(
+    sides, pairs, name, similarity.Parameters(**chosen)
+  )
+  assert stats.kstest(found.p, 'uniform').pvalue > 0.01
+
+
+def test_counted_p_is_uniform_for_heavy_tailed_rows():
+  rng = np.random.default_rng(0)
+  sides = unrelated(rng, 'log-normal', (48,) * 60)
+  pairs = np.arange(60).reshape(30, 2)
+  found = similarity.score_pairs(
+    sides, pairs, 'cka_debiased', calibration=Calibration(joint=199)
+  )
+  assert stats.kstest(found.p, 'uniform').pvalue > 0.01
+  assert found.p.min() >= 1 / 200
+
+
+@pytest.mark.parametrize('name', ['cka', 'svcca', 'procrustes'])
+def test_p_of_a_map_allows_for_its_largest_cell(name):
+  x, y = oracle.related(N, 30, 30)
+  rng = np.random.default_rng(0)
+  sides = {'x': x, 'y': y} | unrelated(rng, 'even', (30, 30))
+  chosen = {'k': 5} if name == 'svcca' else {}
+  found = similarity.all_pairs(sides, name, Calibration(joint=39), **chosen)
+  assert found.p_map[0, 1] == pytest.approx(1 / 40)
+  off = found.p_map[2, 3]
+  assert off > 0.05
+  assert np.all(found.p_map >= found.p - 1e-9)
+
+
+def test_each_map_allows_for_its_own_cells_alone():
+  rng = np.random.default_rng(0)
+  sides = unrelated(rng, 'even', (30,) * 8)
+  pairs = np.stack(np.triu_indices(8, 1), axis=1)
+  chosen = Calibration(joint=99)
+  together = similarity.score_pairs(sides, pairs, 'cka', None, chosen)
+  apart = similarity.score_pairs(
+    sides, pairs, 'cka', None, chosen, maps=list(range(len(pairs)))
+  )
+  assert np.all(together.p_map >= apart.p_map)
+  assert together.p_map.min() > apart.p_map.min()
+  np.testing.assert_allclose(apart.p_map, apart.p, atol=1e-9)
+
+
+def test_held_out_scores_are_judged_by_other_factors():
+  x, y = oracle.related(N, 30, 30)
+  noise = np.random.default_rng(0).normal(size=(N, 30))
+  sides = {'x': x, 'y': y, 'noise': noise}
+  found = similarity.all_pairs(
+    sides, 'svcca_heldout', Calibration(permutations=19), k=4
+  )
+  assert found.floor[0, 1] == 0
+  assert found.p[0, 1] == pytest.approx(1 / 20)
+  assert found.p[0, 2] > 0.05
+  assert 0 < found.floor_sd[0, 2] < 0.2
+
+
+def test_few_pairings_give_no_p():
+  x, y = oracle.related(N, 30, 30)
+  few, enough = (
+    similarity.compare(x, y, 'procrustes', Calibration(permutations=count))
+    for count in (18, 19)
+  )
+  assert few.p is None
+  assert enough.p == pytest.approx(1 / 20)
