@@ -10,6 +10,7 @@ from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
 
 STAGES = ('before', 'after', 'change')
+_RAW = ('value', 'floor', 'ci_low', 'ci_high')
 _QUANTITIES = {
   'value': 'raw, with its floor',
   'calibrated': 'calibrated',
@@ -124,6 +125,7 @@ def _change(
   for name in tables.STATISTICS:
     ends = both(name)
     change[name] = ends[1] - ends[0] if len(ends) == 2 else None
+  change |= dict.fromkeys(('ceiling', *tables.OF_ONE_CELL))
   for name in ('used', 'used_calibrated', 'n_min', 'k_min'):
     change[name] = min(both(name), default=None)
   for name in ('n_max', 'k_max'):
@@ -136,7 +138,7 @@ def _view(
 ) -> tuple[list[plots.Dots], list[plots.Key]]:
   sides = [row for row in rows if row['stage'] != 'change']
   spans = {
-    'value': plots.limits(row[n] for row in sides for n in ('value', 'floor')),
+    'value': plots.limits(row[n] for row in sides for n in _RAW),
     'calibrated': plots.limits((row['calibrated'] for row in sides), 0.0),
   }
   panels = [
@@ -147,7 +149,7 @@ def _view(
       spans[statistic],
     )
     for model, own in tables.by_model(sides, definition)
-    for statistic, quantity in _QUANTITIES.items()
+    for statistic, quantity in tables.quantities(sides, _QUANTITIES).items()
   ]
   legend = [
     plots.Key('before the adaptor', 'hollow', plots.INK),
@@ -155,6 +157,9 @@ def _view(
   ]
   if any(row['floor'] is not None for row in sides):
     legend.append(plots.Key('their floors', 'tick', plots.GREY))
+  if any(row['ci_low'] is not None for row in sides):
+    label = '95 % interval of a language: before above, after below'
+    legend.append(plots.Key(label, 'bar', plots.GREY))
   return panels, legend
 
 
@@ -192,7 +197,7 @@ def _dot(
 ) -> plots.Dot:
   before, after = pair
   colour, symbol = plots.CLASS_STYLE[group]
-  floors = (before['floor'], after['floor'])
+  raw = statistic == 'value'
   return plots.Dot(
     label,
     colour,
@@ -200,9 +205,10 @@ def _dot(
     before['level'] == 'class',
     before[statistic],
     after[statistic],
-    floors if statistic == 'value' else (None, None),
+    tuple(row['floor'] if raw else None for row in pair),
     (
       tables.hover(f'{label}, before: {before["tap_speech"]}', before),
       tables.hover(f'{label}, after: {after["tap_speech"]}', after),
     ),
+    tuple((row['ci_low'], row['ci_high']) for row in pair) if raw else (),
   )

@@ -9,15 +9,19 @@ import pyarrow.compute as pc
 
 from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
+from jaxrep.report.means import mean_cells
 
 MODALITIES = ('text', 'speech')
 _QUANTITIES = {
   'value': 'raw, with its floor',
   'calibrated': 'calibrated',
 }
-_FLOORS = {
-  'text': plots.Key('text floor', 'floor', plots.GREY),
-  'speech': plots.Key('speech floor', 'floor_dotted', plots.GREY),
+_BOUNDS = {
+  ('text', 'floor'): plots.Key('text floor', 'floor', plots.GREY),
+  ('speech', 'floor'): plots.Key('speech floor', 'floor_dotted', plots.GREY),
+  ('speech', 'ceiling'): plots.Key(
+    'speech ceiling', 'ceiling', plots.MODALITY_STYLE['speech'][0]
+  ),
 }
 
 
@@ -43,7 +47,7 @@ def compute(run: runs.Run) -> pa.Table:
     cells, ('model', 'tap'), 'position', positions, pa.int64()
   )
   keys = ('model', 'measure', 'modality', 'position', 'tap')
-  means = tables.mean_cells(cells, keys)
+  means = mean_cells(cells, keys)
   pairs = {
     (model, modality): math.comb(len(run.languages(model, modality)), 2)
     for model in run.definition['models']
@@ -104,15 +108,18 @@ def _positions(
 def _view(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> tuple[list[plots.Lines], tuple[plots.Key, ...]]:
+  bounds = [
+    row[n] for row in rows for kind, n in _BOUNDS if kind == row['modality']
+  ]
   spans = {
-    'value': plots.limits(row[n] for row in rows for n in ('value', 'floor')),
+    'value': plots.limits([row['value'] for row in rows] + bounds),
     'calibrated': plots.limits((row['calibrated'] for row in rows), 0.0),
   }
   panels = []
   for model, own in tables.by_model(rows, definition):
     stages = _stages(definition, model)
     places = plots.places(stages)
-    for statistic, quantity in _QUANTITIES.items():
+    for statistic, quantity in tables.quantities(rows, _QUANTITIES).items():
       panels.append(
         plots.Lines(
           tables.panel_title(model, quantity, definition),
@@ -139,6 +146,8 @@ def _lines(
     style = plots.MODALITY_STYLE[modality]
     key = plots.Key(f'{modality}, mean over language pairs', 'mean', *style)
     add(own, statistic, key)
-    if statistic == 'value' and any(row['floor'] is not None for row in own):
-      add(own, 'floor', _FLOORS[modality])
+    for (kind, name), bound in _BOUNDS.items():
+      there = any(row[name] is not None for row in own)
+      if statistic == 'value' and kind == modality and there:
+        add(own, name, bound)
   return tuple(lines)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
+from jaxrep.report.means import mean_cells
 
 _QUANTITIES = {
   'value': 'raw',
@@ -19,7 +20,7 @@ _QUANTITIES = {
 def compute(run: runs.Run) -> pa.Table:
   """One row per model, measure and pair of taps (`tap_text`, `tap_speech`)."""
   keys = ('model', 'measure', 'tap_text', 'tap_speech')
-  means = tables.mean_cells(run.text_speech_cells(), keys)
+  means = mean_cells(run.text_speech_cells(), keys)
   sizes = {
     (model,): len(run.languages(model, 'text', 'speech'))
     for model in run.definition['models']
@@ -53,7 +54,7 @@ def _view(
   for model, own in tables.by_model(rows, definition):
     cells = {(row['tap_text'], row['tap_speech']): row for row in own}
     taps = definition['models'][model]['taps']
-    for statistic, quantity in _QUANTITIES.items():
+    for statistic, quantity in tables.quantities(rows, _QUANTITIES).items():
       centred = statistic == 'calibrated'
       panels.append(
         _map(

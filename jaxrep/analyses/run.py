@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from jaxrep.report import tables
+from jaxrep.report.means import mean_cells
 from jaxrep.types import InputError
 
 COLUMNS = (
   *('corpus', 'model', 'measure', 'tap_a', 'tap_b', 'lang_a', 'lang_b'),
-  *('modality_a', 'modality_b', 'value', 'floor', 'calibrated'),
+  *('modality_a', 'modality_b', 'value', 'floor', 'floor_sd', 'calibrated'),
+  *('z', 'p', 'p_map', 'q', 'ceiling', 'ci_low', 'ci_high'),
   *('n', 'k', 'k_a', 'k_b', 'status'),
 )
 LEVELS = ('all', 'class', 'language')
@@ -27,8 +29,9 @@ class Run:
   """The definition (plan.json) and all-pairs scores of one working folder.
 
   `scores` has one row per unordered pair and at least the columns `COLUMNS`;
-  side a of a text–speech pair is the text, and `value`, `floor` and
-  `calibrated` are null where the cell is undefined.
+  side a of a text–speech pair is the text. All numbers are null where the
+  cell is undefined, and those that its measure does not have or that were not
+  asked for are null elsewhere too.
   """
 
   workdir: epath.Path
@@ -101,15 +104,15 @@ def by_level(
     levels: which of `LEVELS` to give.
 
   Returns:
-    The columns of `tables.mean_cells` with `level`, `name` (the language, the
-    class, or 'all') and `of`, the number of languages the model has there.
+    The columns of `report.means.mean_cells` with `level`, `name` (the language,
+    the class, or 'all') and `of`, the number of languages the model has there.
   """
   parts = []
   languages = cells['language'].to_pylist()
   for level in levels:
     names = [_group(run, level, language) for language in languages]
     labelled = cells.append_column('name', pa.array(names, pa.string()))
-    means = tables.mean_cells(labelled, [*keys, 'name'])
+    means = mean_cells(labelled, [*keys, 'name'])
     column = pa.array([level] * len(means), pa.string())
     parts.append(means.append_column('level', column))
   means = pa.concat_tables(parts)

@@ -9,6 +9,7 @@ from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
 
 KEYS = ('model', 'measure', 'position', 'tap_text', 'tap_speech')
+_RAW = ('value', 'floor', 'ceiling')
 _QUANTITIES = {
   'value': 'raw, with its floor',
   'calibrated': 'calibrated',
@@ -70,14 +71,14 @@ def _view(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> tuple[list[plots.Lines], list[plots.Key]]:
   spans = {
-    'value': plots.limits(row[n] for row in rows for n in ('value', 'floor')),
+    'value': plots.limits(row[n] for row in rows for n in _RAW),
     'calibrated': plots.limits((row['calibrated'] for row in rows), 0.0),
   }
   panels = []
   for model, own in tables.by_model(rows, definition):
     stages = [plots.stage(tap) for tap, _ in _pairs(definition, model)]
     places = plots.places(stages)
-    for statistic, quantity in _QUANTITIES.items():
+    for statistic, quantity in tables.quantities(rows, _QUANTITIES).items():
       panels.append(
         plots.Lines(
           tables.panel_title(model, quantity, definition),
@@ -100,7 +101,7 @@ def _lines(
   definition: Mapping[str, Any],
   places: Sequence[float],
 ) -> tuple[plots.Line, ...]:
-  """The languages' thin lines, the classes' means over them, the floor."""
+  """The languages' thin lines, the classes' means over them, floor, ceiling."""
 
   def line(own: Sequence[tables.Row], column: str, head: str, key: plots.Key):
     def title(row: tables.Row) -> str:
@@ -122,10 +123,12 @@ def _lines(
       head = tables.class_title(name)
       key = plots.Key(head, 'mean', *plots.CLASS_STYLE[name])
       classes.append(line(own, statistic, head, key))
-  floor = []
-  if statistic == 'value' and any(row['floor'] is not None for row in rows):
-    floor = [line(groups['all', 'all'], 'floor', 'all languages', plots.FLOOR)]
-  return (*languages, *classes, *floor)
+  bounds = [
+    line(groups['all', 'all'], name, 'all languages', key)
+    for name, key in (('floor', plots.FLOOR), ('ceiling', plots.CEILING))
+    if statistic == 'value' and any(row[name] is not None for row in rows)
+  ]
+  return (*languages, *classes, *bounds)
 
 
 def _floor_band(

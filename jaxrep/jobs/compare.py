@@ -3,15 +3,35 @@
     python run.py compare --workdir=runs/one --measures=svcca,cka --svcca_k=50
 
 Writes scores.parquet: one row an unordered pair of (language, modality, tap),
-each with its floor, and adds the measures' definitions to plan.json.
+each with its floor, p-values and, where asked for, its interval and ceiling,
+and adds the measures' definitions to plan.json. A pair of text and speech has
+the text in front, which is the side that a measure with a direction goes from.
+A comparison that was killed goes on with the same command.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from absl import logging
 
 from jaxrep.jobs import settings
 from jaxrep.registry import lookup
+from jaxrep.types import InputError
+
+# Fields whose flags have other names.
+_FLAGS = {
+  'variance': 'svcca_variance',
+  'k': 'svcca_k',
+  'splits': 'heldout_splits',
+  'joint': 'joint_permutations',
+}
+_LEAST = {
+  'svcca_k': 0,
+  'minimum_ids': 3,
+  'joint_permutations': 0,
+  'seed': 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +46,55 @@ def run(config: Config) -> None:
   compare(config)
 
 
-def check(config: Config) -> None:
+def check(config: settings.Comparison) -> None:
   """Refuses what cannot be compared, before anything is computed."""
   from jaxrep.similarity import MEASURES
 
+  if not config.measures:
+    raise InputError('--measures: name at least one.')
   for measure in config.measures:
     lookup(MEASURES, measure, 'measure')
+  for flag, least in _LEAST.items():
+    if getattr(config, flag) < least:
+      raise InputError(
+        f'--{flag}={getattr(config, flag)}: give {least} or more.'
+      )
   _parameters(config)
+  _calibration(config)
 
 
-def _parameters(config: Config):
+def _parameters(config: settings.Comparison):
   from jaxrep.similarity import Parameters
 
-  return Parameters(config.svcca_variance, config.svcca_k or None)
+  return _named_by_flag(
+    Parameters,
+    variance=config.svcca_variance,
+    k=config.svcca_k or None,
+    ridge=config.ridge,
+    splits=config.heldout_splits,
+    neighbours=config.neighbours,
+  )
+
+
+def _calibration(config: settings.Comparison):
+  from jaxrep.similarity import Calibration
+
+  return _named_by_flag(
+    Calibration,
+    permutations=config.permutations,
+    joint=config.joint_permutations,
+    replicates=config.replicates,
+    seed=config.seed,
+  )
+
+
+def _named_by_flag(make: Callable[..., Any], **fields: Any) -> Any:
+  """`make(**fields)`, whose errors begin with the field: tells the flag."""
+  try:
+    return make(**fields)
+  except InputError as error:
+    field, equals, rest = str(error).partition('=')
+    raise InputError(f'--{_FLAGS.get(field, field)}{equals}{rest}') from error
 
 
 def compare(config: Config) -> None:
@@ -47,20 +103,33 @@ def compare(config: Config) -> None:
 
   check(config)
   defined = definition.read(config.workdir)
+  if config.ceiling and defined['recordings'] == 'mean':
+    raise InputError(
+      f'--ceiling compares single recordings, and {config.workdir} holds '
+      'means of them: leave it out, or extract with --recordings=first.'
+    )
   scores = scoring.score_run(
     defined,
     scoring.Choice(
       workdir=config.workdir,
       measures=config.measures,
       parameters=_parameters(config),
+      calibration=_calibration(config),
       layer_pairs=config.layer_pairs,
       common_ids=config.common_ids,
       minimum_ids=config.minimum_ids,
-      permutations=config.permutations,
-      seed=config.seed,
+      ceiling=config.ceiling,
     ),
     mesh.global_mesh(),
   )
   logging.info('%d scores', len(scores.table))
+  for name in scores.unrepeated:
+    logging.warning(
+      'No ceiling for speech of %s: fewer than %d sentences have two '
+      'recordings',
+      name,
+      config.minimum_ids,
+    )
+  mesh.wait_for_all('scored')
   if mesh.is_first():
     scoring.write(scores, defined, config)

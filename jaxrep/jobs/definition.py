@@ -18,6 +18,7 @@ from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs.settings import Selection
 from jaxrep.types import Corpus, CorpusOptions, Dropped, InputError
 
+_EXTRACTED = {'first': 'first', 'mean': 'all'}
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'transformers', 'tensorstore')
 
 
@@ -36,6 +37,10 @@ def make_plan(config: Selection) -> Plan:
   Raises:
     InputError: A flag, language, model or example that cannot be used.
   """
+  if config.ceiling and config.recordings == 'mean':
+    raise InputError(
+      '--ceiling compares single recordings: take --recordings=first.'
+    )
   corpus = open_corpus(config.corpus, _corpus_options(config))
   wanted = _languages(config, corpus)
   opened = _models(config)
@@ -89,7 +94,7 @@ def _corpus_options(config: Selection) -> CorpusOptions:
     source=config.corpus_source,
     languages=chosen,
     splits=config.splits,
-    recordings='first' if config.recordings == 'first' else 'all',
+    recordings='all' if config.ceiling else _EXTRACTED[config.recordings],
     on_bad_input=config.on_bad_input,
   )
 

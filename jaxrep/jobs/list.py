@@ -46,9 +46,13 @@ def languages() -> list[str]:
 
 
 def measures() -> list[str]:
-  from jaxrep.similarity import MEASURES
+  from jaxrep.similarity import MEASURES, Parameters
+  from jaxrep.similarity.pairs import measure_named
 
-  return list(MEASURES)
+  parameters = Parameters()
+  return [
+    f'{name}: {measure_named(name).describe(parameters)}' for name in MEASURES
+  ]
 
 
 def analyses() -> list[str]:

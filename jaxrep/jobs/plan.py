@@ -3,9 +3,10 @@
     python run.py plan --models=seamless-m4t-v2-large --corpus=fleurs
 
 Units, compiled shapes, bytes of the store, floating-point operations, and the
-id sets of the comparison. No weights are read.
+id sets and cells of the comparison. No weights are read.
 """
 
+import collections
 import dataclasses
 
 from jaxrep.jobs import settings
@@ -19,8 +20,9 @@ class Config(settings.Selection, settings.Comparison, settings.Devices):
 def run(config: Config) -> None:
   from jaxrep import mesh
   from jaxrep.extract import cost
-  from jaxrep.jobs import definition
+  from jaxrep.jobs import compare, definition
 
+  compare.check(config)
   mesh.start(config.multihost, config.jax_cache)
   plan = definition.make_plan(config)
   if mesh.is_first():
@@ -34,9 +36,9 @@ def _alignment(plan, config: Config) -> str:
   from jaxrep.data import parallel
 
   lines = []
-  for name in dict.fromkeys(entry.model.name for entry in plan.entries):
+  for name, described in plan.definition['models'].items():
     sides = {
-      (entry.language, entry.model.modality): [row.id for row in entry.rows]
+      (entry.language, entry.model.modality): _ids(entry, config)
       for entry in plan.entries
       if entry.model.name == name
     }
@@ -45,6 +47,39 @@ def _alignment(plan, config: Config) -> str:
     lines.append(
       f'{name}: {found.pairs} pairs of sides on {found.sets} id sets, '
       f'{found.bases} bases of every layer; {found.short} pairs have too few '
-      f'common sentences; {found.common} sentences are common to all.'
+      f'common sentences; {found.common} sentences are common to all. '
+      f'{_cells(aligned, described, config)} cells, each under '
+      f'{len(config.measures)} measures.'
     )
   return '\n'.join(lines)
+
+
+def _ids(entry, config: Config) -> list[str]:
+  """The sentences that a side is compared on; see `sides.read`."""
+  ids = [row.id for row in entry.rows]
+  if config.ceiling and entry.model.modality == 'speech':
+    counts = collections.Counter(ids)
+    twice = [one for one, count in counts.items() if count > 1]
+    return twice if len(twice) >= config.minimum_ids else ids
+  return ids
+
+
+def _cells(aligned, described, config: Config) -> int:
+  """Pairs of layers of all pairs of sides that are compared."""
+  from jaxrep.jobs import batch
+
+  taps = {
+    kind: [tap for tap, _ in found] for kind, found in described['taps'].items()
+  }
+  return sum(
+    len(
+      batch.cells_of(
+        pair,
+        tuple(taps[kind] for _, kind in pair),
+        described['counterparts'],
+        config.layer_pairs,
+      )
+    )
+    for group in aligned.groups
+    for pair in group.pairs
+  )

@@ -1,9 +1,10 @@
-"""From the store to scores.parquet: alignment, pairs, measures."""
+"""From the store to scores.parquet: alignment, cells, measures."""
 
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,19 +13,30 @@ import pyarrow.parquet as pq
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
+from jaxtyping import Float
 from tqdm import tqdm
 
-from jaxrep import similarity, store
+from jaxrep import similarity
 from jaxrep.data import parallel
 from jaxrep.data.parallel import Pair, Side
+from jaxrep.jobs import batch as batches
+from jaxrep.jobs import ceiling, sides
+from jaxrep.jobs.batch import Batch, Cell
+from jaxrep.similarity import pairs
+from jaxrep.similarity.pairs import PairScores
+from jaxrep.stats import multiplicity
 
+PARTS = 'scores_parts'  # finished tiles of a comparison that is under way
+_FOUND = ('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map')
+_NUMBERS = (*_FOUND, 'q', 'ceiling', 'ci_low', 'ci_high')
+_SIZES = ('k', 'k_a', 'k_b')
 SCHEMA = pa.schema(
   [
     *((n, pa.string()) for n in ('corpus', 'model', 'measure')),
     *((n, pa.string()) for n in ('tap_a', 'tap_b', 'lang_a', 'lang_b')),
     *((n, pa.string()) for n in ('modality_a', 'modality_b')),
-    *((n, pa.float64()) for n in ('value', 'floor', 'calibrated')),
-    *((n, pa.int32()) for n in ('n', 'k', 'k_a', 'k_b')),
+    *((n, pa.float64()) for n in _NUMBERS),
+    *((n, pa.int32()) for n in ('n', *_SIZES)),
     ('status', pa.string()),
   ]
 )
@@ -32,61 +44,51 @@ SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """What is compared, and how; fields as `jobs.settings.Comparison`."""
+  """What is compared, and how; fields as `jobs.settings.Comparison`.
+
+  `calibration` has the replicates of the layers with their counterparts.
+  """
 
   workdir: str
   measures: tuple[str, ...]
-  parameters: Any
+  parameters: similarity.Parameters
+  calibration: similarity.Calibration
   layer_pairs: Literal['all', 'matching']
   common_ids: Literal['pair', 'all']
   minimum_ids: int
-  permutations: int
-  seed: int
+  ceiling: bool
+
+  @property
+  def fewest_repeated(self) -> int | None:
+    """Of the sentences with two recordings, if there are to be ceilings."""
+    return self.minimum_ids if self.ceiling else None
 
 
 class Scores(NamedTuple):
-  """`table` has the columns of SCHEMA; `measures` name → definition."""
+  """`table` has the columns of SCHEMA; `measures` name → definition.
+
+  `unrepeated` names the speech that has no other recordings, for a ceiling.
+  """
 
   table: pa.Table
   measures: dict[str, str]
   dropped: list[dict[str, str]]
-
-
-class Cells(NamedTuple):
-  """Tap pairs of one pair of sides."""
-
-  pair: Pair
-  taps: list[tuple[str, str]]
+  unrepeated: list[str]
 
 
 def score_run(definition: dict[str, Any], choice: Choice, mesh: Mesh) -> Scores:
   """Scores every model of a run; models are not compared with each other."""
-  parts, measures, dropped = [], {}, []
+  tables, dropped, unrepeated = [], [], []
   for name in definition['models']:
-    views = dict(_views(definition, choice.workdir, name))
-    dropped += [
-      dataclasses.asdict(d) for v in views.values() for d in v.dropped
-    ]
-    ids = {side: view.ids for side, view in views.items()}
-    aligned = parallel.common_ids(ids, choice.common_ids, choice.minimum_ids)
-    states = {side: view.read_all() for side, view in views.items()}
-    model = _Model(definition, name, choice, views, states)
-    began, done = time.monotonic(), len(parts)
-    for group in tqdm(aligned.groups, desc=f'{name} id sets', disable=None):
-      for measure in choice.measures:
-        table, measures[measure] = model.score(group, measure, mesh)
-        parts.append(table)
-    logging.info(
-      '%s: %d scores on %d id sets in %.1f s',
-      name,
-      sum(map(len, parts[done:])),
-      len(aligned.groups),
-      time.monotonic() - began,
-    )
-    parts += [
-      model.short(one, m) for one in aligned.short for m in choice.measures
-    ]
-  return Scores(pa.concat_tables(parts), measures, dropped)
+    # Nothing holds a model's states but its sides.
+    held = sides.read(definition, choice.workdir, name, choice.fewest_repeated)
+    dropped += [dataclasses.asdict(d) for s in held.values() for d in s.dropped]
+    if choice.ceiling:
+      unrepeated += [f'{name} {one}' for one in sides.unrepeated(held)]
+    tables.append(_Model(definition, name, choice, held, mesh).score())
+    del held
+  measures = {name: _define(name, choice) for name in choice.measures}
+  return Scores(pa.concat_tables(tables), measures, dropped, unrepeated)
 
 
 def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
@@ -96,6 +98,8 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
     **definition,
     'common_ids': choice.common_ids,
     'layer_pairs': choice.layer_pairs,
+    'ceiling': choice.ceiling,
+    'unrepeated': scores.unrepeated,
     'measures': scores.measures,
     'dropped': _merged(definition['dropped'], scores.dropped),
   }
@@ -109,6 +113,8 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
     temporary = folder / f'{name}.new'
     temporary.write_bytes(data)
     temporary.replace(folder / name)
+  if (folder / PARTS).exists():
+    (folder / PARTS).rmtree()
 
 
 def _merged(*lists: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -116,114 +122,173 @@ def _merged(*lists: list[dict[str, str]]) -> list[dict[str, str]]:
   return list(unique.values())
 
 
-def _views(
-  definition: dict[str, Any], workdir: str, model: str
-) -> Iterator[tuple[Side, store.View]]:
-  """Text first, so that a text–speech pair has the text in front."""
-  opened = store.open_store(workdir)
-  for modality in ('text', 'speech'):
-    for language in definition['models'][model]['languages'][modality]:
-      view = opened.view(
-        model, modality, language, recordings=definition['recordings']
-      )
-      yield (language, modality), view
+def _define(measure: str, choice: Choice) -> str:
+  """The definition that stands beside the numbers of a measure."""
+  rule = pairs.measure_named(measure)
+  text = pairs.define(rule, choice.parameters, choice.calibration)
+  more = ceiling.describe(rule) if choice.ceiling else ''
+  return f'{text.rstrip(".")}; {more}.' if more else text
 
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-  """One model's states, ready to be scored."""
+  """One model's sides, ready to be scored."""
 
   definition: dict[str, Any]
   name: str
   choice: Choice
-  views: dict[Side, store.View]
-  states: dict[Side, dict[str, np.ndarray]]
+  sides: dict[Side, sides.Held]
+  mesh: Mesh
 
-  def score(
-    self, group: parallel.Group, measure: str, mesh: Mesh
-  ) -> tuple[pa.Table, str]:
-    """All cells of the pairs that share these ids, in one batch."""
-    cells = [self._cells(pair) for pair in group.pairs]
-    sides = dict.fromkeys(side for pair in group.pairs for side in pair)
-    arrays, place = {}, {}
-    for side in sides:
-      rows = self._rows(side, group.ids)
-      for tap, x in self.states[side].items():
-        place[side, tap] = len(arrays)
-        arrays['/'.join((self.name, *side, tap))] = x[rows]
-    pairs = [
-      (place[cell.pair[0], a], place[cell.pair[1], b])
-      for cell in cells
-      for a, b in cell.taps
-    ]
-    found = similarity.score_pairs(
-      arrays,
-      np.array(pairs),
-      measure,
-      self.choice.parameters,
-      permutations=self.choice.permutations,
-      seed=self.choice.seed,
-      mesh=mesh,
+  def score(self) -> pa.Table:
+    """All cells under all measures."""
+    choice, began = self.choice, time.monotonic()
+    ids = {side: held.ids for side, held in self.sides.items()}
+    aligned = parallel.common_ids(ids, choice.common_ids, choice.minimum_ids)
+    parts = []
+    for group in tqdm(
+      aligned.groups, desc=f'{self.name} id sets', disable=None
+    ):
+      cells = (cell for pair in group.pairs for cell in self._cells(pair))
+      batch = batches.make(self.name, self.sides, group, cells)
+      parts += [self._score(batch, measure) for measure in choice.measures]
+    for one in aligned.short:
+      parts += [self._short(one, measure) for measure in choice.measures]
+    logging.info(
+      '%s: %d scores on %d id sets in %.1f s',
+      self.name,
+      sum(map(len, parts)),
+      len(aligned.groups),
+      time.monotonic() - began,
     )
-    return self._table(cells, measure, _columns(found)), found.definition
+    return _with_q(pa.concat_tables(parts))
 
-  def short(self, short: parallel.Short, measure: str) -> pa.Table:
+  def _score(self, batch: Batch, measure: str) -> pa.Table:
+    """All cells of the pairs of sides that share these sentences, at once."""
+    score = functools.partial(
+      similarity.score_pairs,
+      measure=measure,
+      parameters=self.choice.parameters,
+      ids=batch.ids,
+      folder=epath.Path(self.choice.workdir) / PARTS,
+      mesh=self.mesh,
+    )
+    found = score(
+      batch.states,
+      batch.pairs(batch.cells),
+      calibration=dataclasses.replace(self.choice.calibration, replicates=0),
+      maps=batch.maps,
+    )
+    numbers = {name: getattr(found, name) for name in _FOUND}
+    numbers |= self._intervals(batch, found, score)
+    if self.choice.ceiling:
+      numbers['ceiling'] = self._ceilings(batch, found, score)
+    return self._table(batch.cells, measure, _columns(found, numbers))
+
+  def _intervals(
+    self, batch: Batch, found: PairScores, score: Callable[..., PairScores]
+  ) -> dict[str, Float[np.ndarray, ' cell']]:
+    """Those in closed form; where a measure has none, by replicates.
+
+    Each replicate costs as much as all factors, so only layers with their
+    counterparts get them. What is compared with itself has none: its score
+    does not vary, and an interval would be of rounding.
+    """
+    calibration = self.choice.calibration
+    ends = {name: getattr(found, name).copy() for name in ('ci_low', 'ci_high')}
+    if calibration.replicates and np.isnan(ends['ci_low']).all():
+      chosen = [
+        i
+        for i, cell in enumerate(batch.cells)
+        if cell.matching and cell.a != cell.b
+      ]
+      again = score(
+        batch.states,
+        batch.pairs(batch.cells[i] for i in chosen),
+        calibration=dataclasses.replace(calibration, permutations=1, joint=0),
+      )
+      for name, values in ends.items():
+        values[chosen] = getattr(again, name)
+    same = np.array([cell.a == cell.b for cell in batch.cells])
+    return {name: np.where(same, np.nan, x) for name, x in ends.items()}
+
+  def _ceilings(
+    self, batch: Batch, found: PairScores, score: Callable[..., PairScores]
+  ) -> Float[np.ndarray, ' cell']:
+    alone = dataclasses.replace(
+      self.choice.calibration,
+      permutations=1,
+      joint=0,
+      intervals=False,
+      replicates=0,
+    )
+    return ceiling.find(
+      batch,
+      found,
+      pairs.measure_named(found.measure),
+      self.choice.parameters.k is not None,
+      functools.partial(score, calibration=alone),
+    )
+
+  def _short(self, short: parallel.Short, measure: str) -> pa.Table:
     """Null cells of a pair with too few common sentences."""
     cells = self._cells(short.pair)
-    size = len(cells.taps)
     columns = {
-      name: pa.nulls(size, SCHEMA.field(name).type)
-      for name in ('value', 'floor', 'calibrated', 'k', 'k_a', 'k_b')
+      name: pa.nulls(len(cells), SCHEMA.field(name).type)
+      for name in (*_NUMBERS, *_SIZES)
     }
-    columns['n'] = pa.array([short.common] * size, pa.int32())
-    columns['status'] = pa.array([short.reason] * size, pa.string())
-    return self._table([cells], measure, columns)
+    columns['n'] = pa.array([short.common] * len(cells), pa.int32())
+    columns['status'] = pa.array([short.reason] * len(cells), pa.string())
+    return self._table(cells, measure, columns)
 
-  def _rows(self, side: Side, ids: tuple[str, ...]) -> np.ndarray:
-    """Where the ids are in a view, whose ids are sorted as they are."""
-    return np.searchsorted(np.array(self.views[side].ids), np.array(ids))
-
-  def _cells(self, pair: Pair) -> Cells:
-    (_, kind_a), (_, kind_b) = pair
-    if self.choice.layer_pairs == 'matching':
-      if kind_a != kind_b:
-        matches = self.definition['models'][self.name]['counterparts']
-        return Cells(pair, [(text, speech) for speech, text in matches.items()])
-      return Cells(pair, [(tap, tap) for tap in self.states[pair[0]]])
-    a, b = (list(self.states[side]) for side in pair)
-    if pair[0] == pair[1]:
-      return Cells(pair, [(x, y) for i, x in enumerate(a) for y in a[i:]])
-    return Cells(pair, [(x, y) for x in a for y in b])
+  def _cells(self, pair: Pair) -> list[Cell]:
+    taps = [list(self.sides[side].states) for side in pair]
+    counterparts = self.definition['models'][self.name]['counterparts']
+    layers = self.choice.layer_pairs
+    return batches.cells_of(pair, tuple(taps), counterparts, layers)
 
   def _table(
-    self, cells: list[Cells], measure: str, columns: dict[str, pa.Array]
+    self, cells: Sequence[Cell], measure: str, columns: dict[str, pa.Array]
   ) -> pa.Table:
-    rows = [(cell.pair, taps) for cell in cells for taps in cell.taps]
     corpus = self.definition['corpus']['name']
     named = {
-      'corpus': [corpus] * len(rows),
-      'model': [self.name] * len(rows),
-      'measure': [measure] * len(rows),
-      'tap_a': [taps[0] for _, taps in rows],
-      'tap_b': [taps[1] for _, taps in rows],
-      'lang_a': [pair[0][0] for pair, _ in rows],
-      'lang_b': [pair[1][0] for pair, _ in rows],
-      'modality_a': [pair[0][1] for pair, _ in rows],
-      'modality_b': [pair[1][1] for pair, _ in rows],
+      'corpus': [corpus] * len(cells),
+      'model': [self.name] * len(cells),
+      'measure': [measure] * len(cells),
     }
+    for end in ('a', 'b'):
+      places = [getattr(cell, end) for cell in cells]
+      named[f'tap_{end}'] = [place.tap for place in places]
+      named[f'lang_{end}'] = [place.side[0] for place in places]
+      named[f'modality_{end}'] = [place.side[1] for place in places]
     return pa.table({**named, **columns}, SCHEMA)
 
 
-def _columns(found: Any) -> dict[str, pa.Array]:
-  """Arrow columns of a PairScores; null for NaN, and for k where none is."""
-  undefined = found.status != 'ok'
-  columns = {
-    name: pa.array(getattr(found, name), pa.float64(), mask=undefined)
-    for name in ('value', 'floor', 'calibrated')
-  }
-  for name in ('k', 'k_a', 'k_b'):
+def _columns(
+  found: PairScores, numbers: dict[str, Float[np.ndarray, ' cell']]
+) -> dict[str, pa.Array]:
+  """Arrow columns; null for NaN, for what is not there, and for no k."""
+  nothing = np.full(len(found.value), np.nan)
+  columns = {}
+  for name in _NUMBERS:
+    values = numbers.get(name, nothing)
+    columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
+  for name in _SIZES:
     values = getattr(found, name)
     columns[name] = pa.array(values, pa.int32(), mask=values == 0)
-  columns['n'] = pa.array(np.full(len(undefined), found.n), pa.int32())
+  columns['n'] = pa.array([found.n] * len(nothing), pa.int32())
   columns['status'] = pa.array(found.status.tolist(), pa.string())
   return columns
+
+
+def _with_q(table: pa.Table) -> pa.Table:
+  """Adds the false discovery rate over all cells of each measure."""
+  measures, p = (
+    table[n].to_numpy(zero_copy_only=False) for n in ('measure', 'p')
+  )
+  q = np.full(len(p), np.nan)
+  for measure in set(measures):
+    own = measures == measure
+    q[own] = multiplicity.benjamini_hochberg(p[own])
+  column = pa.array(q, pa.float64(), mask=np.isnan(q))
+  return table.set_column(table.schema.get_field_index('q'), 'q', column)

@@ -21,7 +21,18 @@ class Workdir:
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection(Workdir):
+class Ceiling(Workdir):
+  """What concerns both what is extracted and what is compared."""
+
+  ceiling: bool = flag(
+    False,
+    'Extract every recording, compare the sentences that have two, and give '
+    'what the same text by another recording scores.',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection(Ceiling):
   """What is read by which models, and how it becomes vectors."""
 
   models: tuple[str, ...] = flag(
@@ -83,16 +94,27 @@ class Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison(Workdir):
+class Comparison(Ceiling):
   """What is compared with what, and how."""
 
   measures: tuple[str, ...] = flag(
-    ('svcca', 'cka', 'cka_debiased'), 'Similarity measures.'
+    ('svcca', 'svcca_heldout', 'cka', 'cka_debiased'),
+    'Similarity measures; `run.py list measures` shows them.',
   )
   svcca_variance: float = flag(
-    0.99, 'SVCCA keeps the fewest components with this share of the variance.'
+    0.99,
+    'Measures of components keep the fewest with this share of the variance.',
   )
-  svcca_k: int = flag(0, 'SVCCA keeps this many components; 0 for the share.')
+  svcca_k: int = flag(
+    0, 'They keep this many components of each side; 0 for the share.'
+  )
+  ridge: float = flag(
+    0.1, 'Of cca, relative to the mean variance of a component.'
+  )
+  heldout_splits: int = flag(
+    8, 'Times that the sentences are halved for svcca_heldout.'
+  )
+  neighbours: int = flag(10, 'Of mutual_knn and of retrieval.')
   layer_pairs: Literal['all', 'matching'] = flag(
     'all', 'Every layer with every layer, or only with its counterpart.'
   )
@@ -103,4 +125,12 @@ class Comparison(Workdir):
   permutations: int = flag(
     8, 'Random pairings for a floor that has no closed form.'
   )
-  seed: int = flag(0, 'Of these pairings.')
+  joint_permutations: int = flag(
+    0, 'Random pairings of a whole map, for p-values that allow for its size.'
+  )
+  replicates: int = flag(
+    0,
+    'Times that some sentences are left out, for intervals that have no '
+    'closed form; layers with their counterparts only.',
+  )
+  seed: int = flag(0, 'Of all that is random.')

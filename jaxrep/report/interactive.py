@@ -119,6 +119,18 @@ def _dots(panel: Dots) -> tuple[list[Trace], Trace]:
     }
     for position, row in rows
   ]
+  data += [
+    {
+      'type': 'scatter',
+      'mode': 'lines',
+      'x': [_short(low), _short(high)],
+      'y': [height, height],
+      'opacity': 0.6,
+      'line': {'color': panel.rows[position].colour, 'width': 1},
+      'hoverinfo': 'skip',
+    }
+    for position, height, low, high in plots.whiskers(panel)
+  ]
   floors = [(p, f) for p, row in rows for f in row.floors if f is not None]
   data.append(
     {

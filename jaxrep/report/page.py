@@ -131,6 +131,8 @@ def _headline(line: tables.Headline) -> dict[str, str]:
   details = [line.taps, f'n\xa0{tables.ends(row, "n")}']
   if row['k_min'] is not None:
     details.append(f'k\xa0{tables.ends(row, "k")}')
+  if row['ceiling'] is not None:
+    details.append(f'ceiling\xa0{tables.number(row["ceiling"])}')
   details.append(tables.mean_of(row))
   numbers = {n: tables.number(row[n], signed) for n in tables.STATISTICS}
   return numbers | {'label': line.label, 'details': ' · '.join(details)}

@@ -15,8 +15,8 @@ from typing import Literal
 Value = float | None
 Ticks = tuple[tuple[int | float, str], ...]  # place on the axis, label
 Band = tuple[float, Value, Value]  # x, low, high
-LineRole = Literal['mean', 'member', 'floor', 'floor_dotted']
-Role = LineRole | Literal['band', 'hollow', 'filled', 'tick']
+LineRole = Literal['mean', 'member', 'floor', 'floor_dotted', 'ceiling']
+Role = LineRole | Literal['band', 'hollow', 'filled', 'tick', 'bar']
 
 INK, GREY, GAP, BAND = '#1b1b1f', '#75757d', '#b9b9c0', '#e3e3e8'
 CLASS_STYLE = {  # colour, marker
@@ -42,7 +42,7 @@ class Stroke:
   width: float
   marker: float
   opacity: float
-  dash: Literal['solid', 'dash', 'dot'] = 'solid'
+  dash: Literal['solid', 'dash', 'dot', 'dashdot'] = 'solid'
 
 
 STROKES = {
@@ -50,6 +50,7 @@ STROKES = {
   'member': Stroke(1.0, 2.5, 0.4),
   'floor': Stroke(1.6, 0.0, 1.0, 'dash'),
   'floor_dotted': Stroke(1.6, 0.0, 1.0, 'dot'),
+  'ceiling': Stroke(1.6, 0.0, 1.0, 'dashdot'),
 }
 
 
@@ -103,7 +104,10 @@ class Heatmap:
 
 @dataclasses.dataclass(frozen=True)
 class Dot:
-  """One row of a `Dots` plot: from `before` to `after`, floors beside them."""
+  """One row of a `Dots` plot: from `before` to `after`, floors beside them.
+
+  `intervals` are those of both ends, where they have one.
+  """
 
   label: str
   colour: str
@@ -113,6 +117,7 @@ class Dot:
   after: Value
   floors: tuple[Value, Value]
   hover: tuple[str, str]
+  intervals: tuple[tuple[Value, Value], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +152,8 @@ class Figure:
 
 
 FLOOR = Key('floor: what chance gives', 'floor', GREY)
-FLOOR_BAND = Key('its range over languages', 'band', BAND)
+FLOOR_BAND = Key('range of the floor over languages', 'band', BAND)
+CEILING = Key('ceiling: the same text, recorded again', 'ceiling', GREY)
 UNDEFINED = Key('undefined', 'band', GAP)
 
 
@@ -193,6 +199,16 @@ def ticks(stages: Sequence[str], apart: int = 1) -> tuple[tuple[int, str], ...]:
     if all(abs(index - other) >= apart for other in kept):
       kept.append(index)
   return tuple((index, stages[index]) for index in sorted(kept))
+
+
+def whiskers(panel: Dots) -> list[tuple[int, float, float, float]]:
+  """(row, height, low, high) of the intervals: before above, after below."""
+  return [
+    (position, position + (-0.22, 0.22)[end], low, high)
+    for position, row in enumerate(panel.rows)
+    for end, (low, high) in enumerate(row.intervals)
+    if low is not None and high is not None
+  ]
 
 
 def unbroken(band: Iterable[Band]) -> list[list[tuple[float, float, float]]]:

@@ -26,7 +26,7 @@ _POINTS = {
   'filled': {'marker': 'o', 'ms': 5},
   'tick': {'marker': '|', 'ms': 8},
 }
-_DASHES = {'solid': '-', 'dash': '--', 'dot': ':'}
+_DASHES = {'solid': '-', 'dash': '--', 'dot': ':', 'dashdot': '-.'}
 _PRINT = {
   'font.family': 'sans-serif',
   'font.size': 8.5,
@@ -92,6 +92,8 @@ def _height(panel: Panel) -> float:
 def _handle(key: Key) -> lines.Line2D | patches.Patch:
   if key.role == 'band':
     return patches.Patch(color=key.colour, label=key.label)
+  if key.role == 'bar':
+    return lines.Line2D([], [], color=key.colour, lw=1, label=key.label)
   if key.role in _POINTS:
     style = {'ls': '', 'color': key.colour, 'label': key.label}
     return lines.Line2D([], [], **style | _POINTS[key.role])
@@ -150,6 +152,9 @@ def _map(axis: axes.Axes, panel: Heatmap) -> None:
 
 
 def _dots(axis: axes.Axes, panel: Dots) -> None:
+  for position, height, *ends in plots.whiskers(panel):
+    colour = panel.rows[position].colour
+    axis.plot(ends, [height] * 2, '-', color=colour, lw=0.8, alpha=0.6)
   for position, row in enumerate(panel.rows):
     width, size = (2, 6) if row.emphasis else (1, 4)
     ends = _numbers((row.before, row.after))

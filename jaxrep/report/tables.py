@@ -1,4 +1,4 @@
-"""Tidy tables: means over cells, what they say of their run, the files."""
+"""Tidy tables: what they say of their run, the files."""
 
 import dataclasses
 import json
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from etils import epath
 from pyarrow import csv
 
@@ -14,15 +13,27 @@ from jaxrep.report import plots
 
 Row = Mapping[str, Any]
 STATISTICS = ('value', 'floor', 'calibrated')
+OF_ONE_CELL = ('ci_low', 'ci_high', 'p', 'q')  # a mean has none
 NUMBERS = (
-  *STATISTICS,
+  *(*STATISTICS, 'ceiling', *OF_ONE_CELL),
   *('used', 'used_calibrated', 'of', 'n_min', 'n_max', 'k_min', 'k_max'),
 )
 CLASSES = ('high', 'medium', 'low', 'unclassified')
 _MEASURE_TITLES = {
   'svcca': 'SVCCA',
+  'svcca_heldout': 'held-out SVCCA',
+  'cca': 'CCA',
+  'pwcca': 'PWCCA',
+  'mean_squared_cca': 'mean squared CCA',
   'cka': 'CKA',
   'cka_debiased': 'debiased CKA',
+  'rsa': 'RSA (Spearman)',
+  'rsa_cosine': 'RSA (cosine)',
+  'mutual_knn': 'mutual kNN',
+  'retrieval_r1': 'R@1',
+  'retrieval_r1_back': 'R@1 back',
+  'retrieval_r5': 'R@5',
+  'retrieval_r5_back': 'R@5 back',
 }
 
 
@@ -54,31 +65,6 @@ class Result:
   table: pa.Table
   figure: plots.Figure
   headlines: tuple[Headline, ...]
-
-
-def mean_cells(cells: pa.Table, keys: Sequence[str]) -> pa.Table:
-  """Means of value, floor and calibrated over the cells that share `keys`.
-
-  Null cells do not enter a mean: `used` counts the defined values and
-  `used_calibrated` the defined calibrated ones. The ranges `n_min` … `k_max`
-  are those of defined cells. Where no cell is defined the means are null.
-  """
-  defined = pc.is_valid(cells['value'])
-  for name in ('n', 'k'):
-    column = pc.if_else(defined, cells[name], pa.scalar(None, pa.int64()))
-    cells = cells.set_column(
-      cells.schema.get_field_index(name), name, column.cast(pa.int64())
-    )
-  grouped = cells.group_by(list(keys), use_threads=False).aggregate(
-    [(name, 'mean') for name in STATISTICS]
-    + [('value', 'count'), ('calibrated', 'count')]
-    + [(name, end) for name in ('n', 'k') for end in ('min', 'max')]
-  )
-  renamed = {f'{name}_mean': name for name in STATISTICS}
-  renamed |= {'value_count': 'used', 'calibrated_count': 'used_calibrated'}
-  return grouped.rename_columns(
-    [renamed.get(name, name) for name in grouped.column_names]
-  )
 
 
 def in_order(
@@ -113,7 +99,7 @@ def measures(definition: Mapping[str, Any]) -> list[str]:
 
 
 def measure_title(name: str) -> str:
-  return _MEASURE_TITLES.get(name, name)
+  return _MEASURE_TITLES.get(name, name.replace('_', ' '))
 
 
 def model_title(name: str, definition: Mapping[str, Any]) -> str:
@@ -162,6 +148,15 @@ def by_model(
     for model in definition['models']
   ]
   return [(model, own) for model, own in groups if own]
+
+
+def quantities(
+  rows: Sequence[Row], titles: Mapping[str, str]
+) -> dict[str, str]:
+  """Statistic → title of the panels that rows of one measure can fill."""
+  there = {n: any(row[n] is not None for row in rows) for n in STATISTICS}
+  found = {n: title for n, title in titles.items() if there[n] or n == 'value'}
+  return found if there['floor'] else found | {'value': 'raw'}
 
 
 def views(
@@ -244,13 +239,29 @@ def hover(head: str, row: Row) -> str:
   """What the pointer shows of one row."""
   lines = [
     f'<b>{head}</b>',
-    f'raw {number(row["value"])} · floor {number(row["floor"])}',
+    f'raw {number(row["value"])}{interval(row)} · floor {number(row["floor"])}',
     f'calibrated {number(row["calibrated"])}',
     f'n {ends(row, "n")} · k {ends(row, "k")}',
   ]
+  if row['ceiling'] is not None:
+    lines[2] += f' · ceiling {number(row["ceiling"])}'
+  if row['p'] is not None:
+    lines.append(f'p {probability(row["p"])} · q {probability(row["q"])}')
   if row['of'] > 1:
     lines.append(mean_of(row))
   return '<br>'.join(lines)
+
+
+def interval(row: Row) -> str:
+  """' [0.412, 0.503]', or nothing where there is none."""
+  if row['ci_low'] is None:
+    return ''
+  return f' [{number(row["ci_low"])}, {number(row["ci_high"])}]'
+
+
+def probability(p: float | None) -> str:
+  """As `number`, but for what would be 0.000."""
+  return '< 0.001' if p is not None and p < 0.001 else number(p)
 
 
 def mean_of(row: Row) -> str:
@@ -288,7 +299,7 @@ def notes(
       '(counts: hover, and «used» of «of» in the CSV).'
     )
   if all(row['floor'] is None for row in rows):
-    found.append('No floor was computed.')
+    found.append('This measure has no floor: read it against another cell.')
   return tuple(found)
 
 

@@ -13,7 +13,7 @@ from jaxrep.store import layout
 from jaxrep.store import rows as rows_lib
 from jaxrep.types import Dropped, InputError, Modality
 
-Recordings = Literal['first', 'mean', 'all']
+Recordings = Literal['first', 'second', 'mean', 'all']
 
 _ANEW = 'Delete that folder and run `run.py extract` with the same flags.'
 
@@ -122,8 +122,9 @@ class Store:
       modality: 'text' or 'speech'.
       language: ISO 639-3.
       recordings: Where an id has several recordings: 'first' keeps the first
-        that was not dropped, 'mean' averages them (in float64), 'all' keeps
-        each as a row of its own, sorted by id and number of the recording.
+        that was not dropped, 'second' the next one, and no id that has none,
+        'mean' averages them (in float64), 'all' keeps each as a row of its
+        own, sorted by id and number of the recording.
       allow_incomplete: Leaves out the units that are still to be done, where
         otherwise there is an error.
 
@@ -180,12 +181,13 @@ def _view(
   )
   ids = [rows[row].id for row in order]
   starts = [i for i in range(len(ids)) if i == 0 or ids[i] != ids[i - 1]]
-  firsts = [order[start] for start in starts]
+  firsts = [order[i] for i in starts]
+  seconds = [order[i + 1] for i in starts if ids[i + 1 : i + 2] == [ids[i]]]
   dropped = tuple(
     Dropped(entry.language, entry.modality, rows[row].id, reason)
     for row, reason in sorted(reasons.items())
   )
-  kept = order if recordings == 'all' else firsts
+  kept = {'all': order, 'second': seconds}.get(recordings, firsts)
   used = order if recordings == 'mean' else kept
   return View(
     path,

@@ -34,6 +34,10 @@ MEASURES = {
   'squared singular values.',
   'cka_debiased': 'Linear CKA by unbiased estimates of HSIC.',
 }
+NUMBERS = (
+  *('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map', 'q'),
+  *('ceiling', 'ci_low', 'ci_high'),
+)
 SCHEMA = pa.schema(
   [
     *(
@@ -43,7 +47,7 @@ SCHEMA = pa.schema(
         *('lang_a', 'lang_b', 'modality_a', 'modality_b'),
       )
     ),
-    *((name, pa.float64()) for name in ('value', 'floor', 'calibrated')),
+    *((name, pa.float64()) for name in NUMBERS),
     *((name, pa.int64()) for name in ('n', 'k', 'k_a', 'k_b')),
     ('status', pa.string()),
   ]
@@ -116,6 +120,8 @@ def definition(
     ],
     'recordings': 'first',
     'common_ids': 'pair',
+    'ceiling': False,
+    'unrepeated': [],
     'measures': dict(MEASURES),
     'versions': {'jax': '0.10.2', 'numpy': '2.4.6'},
     'warnings': ['Fewer than 250 sentences per language.'],
@@ -146,6 +152,18 @@ def cell(measure, a, b, number):
   return floor + (1 - floor) * max(true, -0.01), floor, k
 
 
+def judged(value, floor, interval):
+  """What a score is judged by: an exact floor's spread, 0.02, and the rest."""
+  z = (value - floor) / 0.02
+  return {
+    **{'calibrated': (value - floor) / (1 - floor), 'floor_sd': 0.02, 'z': z},
+    **{'p': math.erfc(z / math.sqrt(2)) / 2, 'p_map': None, 'ceiling': None},
+    'q': math.erfc(z / math.sqrt(2)),
+    'ci_low': value - 0.03 if interval else None,
+    'ci_high': value + 0.04 if interval else None,
+  }
+
+
 def rows(definition, measures=MEASURES, undefined=lambda row: False):
   """One score row per unordered pair; `undefined` rows lose their values."""
   order = {name: i for i, name in enumerate(definition['languages'])}
@@ -163,11 +181,11 @@ def rows(definition, measures=MEASURES, undefined=lambda row: False):
         **{'modality_b': b[0], 'lang_b': b[1], 'tap_b': b[2]},
         'value': value,
         'floor': floor,
-        'calibrated': (value - floor) / (1 - floor),
+        **judged(value, floor, measure != 'svcca'),
         **{'n': 118, 'k': k, 'k_a': k, 'k_b': k, 'status': 'ok'},
       }
       if undefined(row):
-        row |= dict.fromkeys(('value', 'floor', 'calibrated', 'k'))
+        row |= dict.fromkeys((*NUMBERS, 'k'))
         row['status'] = 'too few common sentences'
       found.append(row)
   return found

@@ -93,3 +93,29 @@ def test_a_model_without_an_adaptor_shows_nothing(tmp_path):
   assert len(table) == 0
   assert not adaptor.draw(table).views
   assert adaptor.headlines(table) == ()
+
+
+def test_intervals_are_of_languages_and_not_of_means_or_changes(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'deu', 'hin'))
+  rows = [row | {'ceiling': 0.9} for row in synthetic.rows(definition)]
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  table = adaptor.compute(run)
+  for row in table.to_pylist():
+    alone = row['name'] in ('eng', 'deu', 'hin', 'medium')
+    there = alone and row['stage'] != 'change'
+    if row['measure'] == 'cka':
+      assert (row['ci_low'] is not None) == there
+    assert (row['p'] is not None) == (row['q'] is not None) == there
+    assert (row['ceiling'] is None) == (row['stage'] == 'change')
+  views = adaptor.draw(table).views
+  raw, calibrated = views['cka'].panels
+  low, high = raw.rows[1].intervals[0]
+  assert (raw.rows[1].before - low, high - raw.rows[1].before) == (
+    pytest.approx(0.03),
+    pytest.approx(0.04),
+  )
+  assert raw.rows[0].intervals == ((None, None), (None, None))
+  assert calibrated.rows[1].intervals == ()
+  assert raw.limits[0] < low
+  assert any(key.role == 'bar' for key in views['cka'].legend)
+  assert all(key.role != 'bar' for key in views['svcca'].legend)

@@ -92,6 +92,11 @@ def test_means_by_level_by_hand(tmp_path):
       'calibrated': [0.4, 0.6, None, None],
       'n': [10, 20, 1, 30],
       'k': [3, 2, None, 4],
+      'ceiling': [0.9, 0.7, 0.8, None],
+      'ci_low': [0.4, 0.6, None, 0.2],
+      'ci_high': [0.6, 0.8, None, 0.4],
+      'p': [0.01, 0.02, None, 0.03],
+      'q': [0.02, 0.04, None, 0.06],
     }
   )
   means = runs.by_level(run, cells, ['model'], ('all', 'class')).to_pylist()
@@ -104,6 +109,8 @@ def test_means_by_level_by_hand(tmp_path):
     **{'value': 0.6, 'floor': 0.2, 'calibrated': 0.5},
     **{'used': 2, 'used_calibrated': 2, 'of': 2},
     **{'n_min': 10, 'n_max': 20, 'k_min': 2, 'k_max': 3},
+    **{'ceiling': pytest.approx(0.8)},
+    **dict.fromkeys(('ci_low', 'ci_high', 'p', 'q')),
   }
   assert found['high']['value'] == pytest.approx(0.6)
   assert found['high']['calibrated'] == pytest.approx(0.5)
@@ -113,6 +120,13 @@ def test_means_by_level_by_hand(tmp_path):
     **{'value': None, 'floor': None, 'calibrated': None},
     **{'used': 0, 'used_calibrated': 0, 'of': 1},
     **{'n_min': None, 'n_max': None, 'k_min': None, 'k_max': None},
+    **dict.fromkeys(('ceiling', 'ci_low', 'ci_high', 'p', 'q')),
   }
   assert found['unclassified']['used'] == 1
   assert found['unclassified']['used_calibrated'] == 0
+  alone = found['unclassified']
+  assert [alone[name] for name in ('ci_low', 'ci_high', 'p', 'q')] == [
+    *(0.2, 0.4, 0.03, 0.06)
+  ]
+  assert alone['ceiling'] is None
+  assert found['all']['ceiling'] is None  # not every defined cell has one

@@ -102,7 +102,50 @@ def test_without_floors_the_values_are_still_drawn(tmp_path):
   run = runs.load_run(synthetic.write(tmp_path, definition, rows))
   view = text_speech.draw(text_speech.compute(run)).views['svcca']
   assert all(line.key.role != 'floor' for line in view.panels[0].lines)
-  assert 'No floor was computed.' in view.notes
+  assert any('This measure has no floor' in note for note in view.notes)
+  assert [panel.title for panel in view.panels] == ['Raw']
+
+
+def test_ceiling_is_drawn_where_every_cell_has_one(tmp_path):
+  definition = synthetic.definition(layers=1)
+  rows = [
+    row | {'ceiling': 0.8 if row['lang_a'] == 'eng' else 0.9}
+    for row in synthetic.rows(definition)
+    if row['tap_b'] != 'speech/norm'
+  ]
+  for row in rows:
+    if (row['lang_a'], row['tap_b']) == ('khm', 'speech/layer_01'):
+      row['ceiling'] = None
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  raw, calibrated = (
+    text_speech.draw(text_speech.compute(run)).views['cka'].panels
+  )
+  (line,) = (line for line in raw.lines if line.key.role == 'ceiling')
+  mean = pytest.approx((0.8 + 5 * 0.9) / 6)
+  assert line.y == (mean, None, mean, mean, mean)
+  assert raw.limits[1] > 0.9
+  assert 'ceiling 0.883' in line.hover[0]
+  assert all(line.key.role != 'ceiling' for line in calibrated.lines)
+
+
+def test_a_single_cell_shows_its_interval_and_p(tmp_path):
+  run, rows = load(tmp_path, synthetic.definition(layers=1))
+  lines = (
+    text_speech.draw(text_speech.compute(run)).views['cka'].panels[0].lines
+  )
+  one = next(line for line in lines if line.key.role == 'member').hover[0]
+  cell = next(
+    row
+    for row in rows
+    if (row['measure'], row['lang_a'], row['tap_a'], row['lang_b'])
+    == ('cka', 'eng', 'text/embed', 'eng')
+    and row['tap_b'] == 'speech/embed'
+  )
+  assert f'[{cell["ci_low"]:.3f}, {cell["ci_high"]:.3f}]' in one
+  assert 'p < 0.001 · q < 0.001' in one
+  mean = next(line for line in lines if line.key.role == 'mean').hover[0]
+  assert '[' not in mean
+  assert ' q ' not in mean
 
 
 def test_headline_is_the_last_layer_over_all_languages(tmp_path):

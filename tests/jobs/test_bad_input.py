@@ -212,7 +212,7 @@ def test_jobs_out_of_order_say_what_to_run(tmp_path):
 
 def test_a_wrong_measure_is_told_before_anything_is_read(tmp_path):
   for flag, word in (
-    ('--measures=svcca,cca', 'cka_debiased'),
+    ('--measures=svcca,ccaa', 'cka_debiased'),
     ('--svcca_variance=1.5', '1.5'),
   ):
     assert word in command.fail('all', f'--workdir={tmp_path}', flag)

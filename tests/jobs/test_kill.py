@@ -1,6 +1,7 @@
 """Killed at random moments and resumed: bit for bit what one run gives."""
 
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -96,6 +97,45 @@ def wait_for_work(process, folder, duration, rng, late):
       time.sleep(rng.uniform(0, 0.02))
       return
     time.sleep(0.002)
+
+
+def test_a_killed_comparison_keeps_its_tiles(world):
+  """Killed after a tile, and again after one more: none is made twice."""
+  base = world[0]
+  folder, other = base / 'parts', base / 'unbroken'
+  command.succeed('extract', *flags(world, 'parts'))
+  shutil.copytree(folder, other)
+  kept: dict[str, int] = {}
+  for _ in range(2):
+    kept |= kill_after_a_tile(folder, set(kept))
+    assert tiles(folder).items() >= kept.items()
+  assert not (folder / 'scores.parquet').exists()
+  for one in (folder, other):
+    command.succeed('compare', f'--workdir={one}')
+    assert not (one / 'scores_parts').exists()
+  scores = [(one / 'scores.parquet').read_bytes() for one in (folder, other)]
+  assert scores[0] == scores[1]
+
+
+def tiles(folder):
+  """Finished tiles of a comparison, and when each was written."""
+  found = (folder / 'scores_parts').glob('*.npz')
+  return {path.name: path.stat().st_mtime_ns for path in found}
+
+
+def kill_after_a_tile(folder, before):
+  """The tiles that are there when one more was."""
+  with subprocess.Popen(
+    command.line('compare', f'--workdir={folder}'),
+    env=command.environment(),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  ) as process:
+    while process.poll() is None and tiles(folder).keys() <= before:
+      time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+  assert process.returncode == -signal.SIGKILL
+  return tiles(folder)
 
 
 def test_sigterm_ends_cleanly_and_the_run_goes_on(world):

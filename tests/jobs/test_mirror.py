@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxrep import store
+from jaxrep.jobs import settings
 from tests import checkpoint, command, mirror, speech
 from tests.data import fleurs_tree
 
@@ -82,7 +83,9 @@ def test_every_pair_is_scored_on_its_common_sentences(finished):
     expected += layers[kinds[a]] * (layers[kinds[a]] + 1) // 2
     for b in range(a + 1, sides):
       expected += layers[kinds[a]] * layers[kinds[b]]
-  assert len(rows) == 3 * expected
+  measures = set(settings.Comparison().measures)
+  assert {row['measure'] for row in rows} == measures
+  assert len(rows) == len(measures) * expected
   for row in rows:
     lacks = 'swh' in (row['lang_a'], row['lang_b'])
     assert row['n'] == (COUNT - 2 if lacks else COUNT)
@@ -99,7 +102,7 @@ def test_the_definition_names_what_was_run(finished):
   assert len(model['checkpoint']['fingerprint']) == 16
   assert defined['languages'] == ['eng', 'fra', 'swh']
   assert defined['sentences']['swh'] == {'text': 22, 'speech': 22}
-  assert set(defined['measures']) == {'svcca', 'cka', 'cka_debiased'}
+  assert set(defined['measures']) == set(settings.Comparison().measures)
 
 
 def test_a_language_compared_with_itself_is_one(finished):

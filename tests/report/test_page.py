@@ -194,3 +194,18 @@ def test_hostile_names_stay_text(tmp_path):
   parsed = render(tmp_path, definition)
   assert sum(tag == 'script' for tag, _ in parsed.tags) == 3
   assert any(hostile in json.dumps(p) for p in parsed.panels.values())
+
+
+def test_ceilings_are_explained_where_there_are_some(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  assert 'ceiling' not in words(render(tmp_path / 'none', definition))
+  definition |= {'ceiling': True, 'unrepeated': ['tiny hin']}
+  rows = [row | {'ceiling': 0.75} for row in synthetic.rows(definition)]
+  run = runs.load_run(synthetic.write(tmp_path / 'some', definition, rows))
+  results = analyses.analyze(run)
+  found = words(Elements(page.render_page(run.definition, run.scores, results)))
+  for phrase in (
+    *('The ceiling is what the noise', 'recorded again', 'ceiling\xa00.750'),
+    'only on sentences with two recordings (not tiny hin: too few)',
+  ):
+    assert re.sub(r'\s+', ' ', phrase) in found

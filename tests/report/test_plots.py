@@ -1,5 +1,6 @@
 """Figure specifications and their two renderers."""
 
+import dataclasses
 import io
 import itertools
 import re
@@ -51,7 +52,7 @@ DOTS = plots.Dots(
 )
 LEGEND = tuple(
   plots.Key(role, role, plots.INK)
-  for role in (*plots.STROKES, 'band', 'hollow', 'filled', 'tick')
+  for role in (*plots.STROKES, 'band', 'hollow', 'filled', 'tick', 'bar')
 )
 
 
@@ -67,6 +68,33 @@ def test_undefined_values_stay_null_in_the_page():
   dots = interactive.panel_json(DOTS)['data']
   assert dots[-1]['x'] == [0.4, None]
   assert dots[2]['x'] == [0.1, 0.3, 0.1]  # the floors that there are
+
+
+def test_intervals_are_drawn_apart_where_they_are():
+  both = ((0.1, 0.3), (0.35, 0.5))
+  rows = (
+    DOTS.rows[0],
+    dataclasses.replace(DOTS.rows[1], intervals=((None, None), (0.2, 0.4))),
+    dataclasses.replace(DOTS.rows[0], intervals=both),
+  )
+  panel = dataclasses.replace(DOTS, rows=rows)
+  found = plots.whiskers(panel)
+  assert [(row, *ends) for row, _, *ends in found] == [
+    *((1, 0.2, 0.4), (2, 0.1, 0.3), (2, 0.35, 0.5))
+  ]
+  heights = [height for _, height, *_ in found]
+  assert 1 < heights[0] < 1.5
+  assert 1.5 < heights[1] < 2 < heights[2] < 2.5
+  drawn = [
+    trace
+    for trace in interactive.panel_json(panel)['data']
+    if trace['y'][0] == heights[1]
+  ]
+  assert [trace['x'] for trace in drawn] == [[0.1, 0.3]]
+  view = plots.View('CKA', (panel,), LEGEND, ())
+  bare = plots.View('CKA', (DOTS,), LEGEND, ())
+  files = [printed.render('t', 1, one)['png'] for one in (view, bare)]
+  assert files[0] != files[1]
 
 
 def test_a_band_breaks_at_its_gap():

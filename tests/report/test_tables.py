@@ -16,6 +16,7 @@ ROW = {
   **{'value': 0.5, 'floor': 0.25, 'calibrated': -0.0625},
   **{'used': 3, 'used_calibrated': 3, 'of': 4},
   **{'n_min': 90, 'n_max': 118, 'k_min': None, 'k_max': None},
+  **{'ceiling': None, 'ci_low': None, 'ci_high': None, 'p': None, 'q': None},
 }
 
 
@@ -31,6 +32,12 @@ def test_hover_and_numbers():
   assert tables.hover('Hindi', ROW) == (
     '<b>Hindi</b><br>raw 0.500 · floor 0.250<br>calibrated −0.062'
     '<br>n 90–118 · k –<br>mean of 3 of 4'
+  )
+  one = {'ci_low': 0.4, 'ci_high': -0.5, 'p': 0.0004, 'q': 0.04, 'of': 1}
+  assert tables.hover('Hindi', ROW | one | {'ceiling': 0.75}) == (
+    '<b>Hindi</b><br>raw 0.500 [0.400, −0.500] · floor 0.250'
+    '<br>calibrated −0.062 · ceiling 0.750'
+    '<br>n 90–118 · k –<br>p < 0.001 · q 0.040'
   )
   assert tables.number(0.0125, signed=True) == '+0.013'
   assert tables.number(None) == '–'

@@ -66,6 +66,7 @@ RECORDINGS = (('b', 1), ('a', 0), ('b', 0), ('a', 1), ('c', 2), ('a', 2))
   'recordings, picked',
   [
     ('first', [[3], [2], [4]]),
+    ('second', [[5], [0]]),
     ('mean', [[3, 5], [2, 0], [4]]),
     ('all', [[3], [5], [2], [0], [4]]),
   ],
@@ -105,7 +106,7 @@ def test_the_order_of_storing_is_not_seen(tmp_path_factory, data):
     )
   )
   order = data.draw(st.permutations(range(len(keys))))
-  recordings = data.draw(st.sampled_from(['first', 'mean', 'all']))
+  recordings = data.draw(st.sampled_from(['first', 'second', 'mean', 'all']))
   values = np.arange(len(keys) * 6, dtype=np.float32).reshape(-1, 6) ** 2
   results = []
   for indices in (range(len(keys)), order):

@@ -1,0 +1,292 @@
+"""scores.parquet: what its columns hold, and what its flags refuse."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jaxrep import mesh, similarity
+from jaxrep.jobs import batch, compare, plan, scoring
+from jaxrep.types import InputError
+from tests.jobs import stored
+
+MATCHING = {
+  'speech/embed': 'text/embed',
+  'speech/output': 'text/output',
+  'speech/adaptor': 'text/output',
+}
+MEASURES = (
+  *('svcca', 'cka', 'cka_debiased', 'norm_ratio'),
+  *('retrieval_r1', 'retrieval_r1_back'),
+)
+
+
+def states(rng, kind, taps, n=40, width=12):
+  """A recording whose taps are ever less of a shared content."""
+  shared = np.random.default_rng(9).standard_normal((n, width))
+  found = {f's{i:04}': {} for i in range(n)}
+  for depth, tap in enumerate(taps):
+    x = shared + (0.4 + depth) * rng.standard_normal((n, width))
+    for row, one in zip(x, found.values(), strict=True):
+      one[f'{kind}/{tap}'] = row
+  return [found]
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  """Two languages, text of two layers and speech of three."""
+  rng = np.random.default_rng(0)
+  folder = tmp_path_factory.mktemp('run')
+  sides = {
+    **{(one, 'text'): ('embed', 'output') for one in ('eng', 'fra')},
+    ('eng', 'speech'): ('embed', 'output', 'adaptor'),
+  }
+  sides = {key: states(rng, key[1], taps) for key, taps in sides.items()}
+  return folder, sides, stored.write(folder, sides, counterparts=MATCHING)
+
+
+@pytest.fixture(scope='module')
+def rows(written):
+  folder, _, definition = written
+  calibration = similarity.Calibration(permutations=40, joint=40, replicates=12)
+  choice = stored.choice(folder, measures=MEASURES, calibration=calibration)
+  found = scoring.score_run(definition, choice, mesh.local_mesh())
+  return found.table.to_pylist()
+
+
+def of(rows, measure):
+  return [row for row in rows if row['measure'] == measure]
+
+
+def test_columns_are_those_that_analyses_read(rows):
+  from jaxrep.analyses import run
+
+  assert set(rows[0]) == set(run.COLUMNS)
+  assert len(rows) == len(MEASURES) * (3 + 3 + 6 + 4 + 2 * 6)
+  assert all(row['status'] == 'ok' for row in rows)
+  assert {row['n'] for row in rows} == {40}
+  assert {(row['modality_a'], row['modality_b']) for row in rows} == {
+    *(('text', 'text'), ('text', 'speech'), ('speech', 'speech'))
+  }
+
+
+@pytest.mark.parametrize('measure', MEASURES)
+def test_q_is_by_benjamini_and_hochberg_over_the_measure(rows, measure):
+  """The smallest level at which the step-up rule rejects a cell."""
+  cells = of(rows, measure)
+  p = sorted(row['p'] for row in cells if row['p'] is not None)
+  for row in cells:
+    expected = None
+    if row['p'] is not None:
+      levels = [
+        one * len(p) / rank for rank, one in enumerate(p, 1) if one >= row['p']
+      ]
+      expected = pytest.approx(min(1, *levels), rel=1e-12)
+    assert row['q'] == expected
+  assert any(row['q'] is not None for row in cells) == (measure != 'norm_ratio')
+
+
+def test_a_measure_without_a_floor_has_its_value_alone(rows):
+  for row in of(rows, 'norm_ratio'):
+    assert 0 < row['value'] <= 1.0001
+    for name in ('floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map', 'q'):
+      assert row[name] is None
+    assert row['k'] is row['k_a'] is row['ceiling'] is None
+
+
+def test_p_of_a_map_is_at_least_that_of_its_cell(rows):
+  """Drawn in steps of 1 / 41; the map is of one pair of sides."""
+  for row in of(rows, 'svcca'):
+    assert row['p_map'] * 41 == pytest.approx(round(row['p_map'] * 41))
+    assert 1 / 41 <= row['p_map'] <= 1
+  noise = [row for row in rows if row['p'] and row['p'] > 0.2]
+  assert noise
+  assert all(row['p_map'] >= row['p'] - 0.2 for row in noise)
+
+
+def retrieved(x, y):
+  """Share of rows of x whose most alike row of y is their own."""
+  x, y = (side - side.mean(axis=0) for side in (x, y))
+  x, y = (side / np.linalg.norm(side, axis=1)[:, None] for side in (x, y))
+  return np.mean(np.argmax(x @ y.T, axis=1) == np.arange(len(x)))
+
+
+def test_a_direction_goes_from_the_side_in_front(written, rows):
+  sides = written[1]
+
+  def at(end, row):
+    found = sides[row[f'lang_{end}'], row[f'modality_{end}']][0]
+    return np.float32([one[row[f'tap_{end}']] for one in found.values()])
+
+  differ = 0
+  there, back = of(rows, 'retrieval_r1'), of(rows, 'retrieval_r1_back')
+  for row, other in zip(there, back, strict=True):
+    x, y = at('a', row), at('b', row)
+    expected = retrieved(x, y), retrieved(y, x)
+    assert (row['value'], other['value']) == pytest.approx(expected, abs=1e-6)
+    differ += expected[0] != expected[1]
+  assert differ > 5
+
+
+def test_intervals_by_replicates_are_of_counterparts(rows):
+  """CKA has them everywhere; SVCCA where a layer meets its counterpart."""
+  for row in of(rows, 'cka'):
+    ends = [[row[f'{n}_{end}'] for n in ('lang', 'tap')] for end in 'ab']
+    assert (row['ci_low'] is None) == (ends[0] == ends[1])
+    assert row['ci_low'] is None or row['ci_low'] < row['ci_high']
+  there = {
+    (row['modality_a'], row['tap_a'], row['tap_b'])
+    for row in of(rows, 'svcca')
+    if row['ci_low'] is not None
+  }
+  assert there == {
+    *(('text', tap, tap) for tap in ('text/embed', 'text/output')),
+    *(('text', text, speech) for speech, text in MATCHING.items()),
+  }
+  for row in of(rows, 'svcca'):
+    if row['ci_low'] is not None:
+      assert row['ci_low'] < row['value'] < row['ci_high']
+
+
+@pytest.mark.parametrize(('replicates', 'calls'), [(0, 1), (12, 2)])
+def test_cells_are_scored_once_but_for_replicates(
+  written, monkeypatch, replicates, calls
+):
+  folder, _, definition = written
+  score, seen = similarity.score_pairs, []
+
+  def counted(states, pairs, **options):
+    seen.append((len(pairs), options['calibration'].replicates))
+    assert options['ids'] == tuple(f's{i:04}' for i in range(40))
+    if not options['calibration'].replicates:
+      assert len(set(options['maps'])) == 6  # pairs of sides
+    return score(states, pairs, **options)
+
+  monkeypatch.setattr(similarity, 'score_pairs', counted)
+  calibration = similarity.Calibration(permutations=2, replicates=replicates)
+  choice = stored.choice(
+    folder, measures=('svcca',), calibration=calibration, common_ids='all'
+  )
+  found = scoring.score_run(definition, choice, mesh.local_mesh())
+  assert seen == [(28, 0), (2 + 6, replicates)][:calls]
+  there = len(found.table) - found.table['ci_low'].null_count
+  assert there == (8 if replicates else 0)
+
+
+def test_definitions_say_how_each_number_was_made(written):
+  folder, _, definition = written
+  config = compare.Config(
+    workdir=str(folder), measures=('svcca', 'cka'), replicates=12
+  )
+  compare.compare(config)
+  defined = json.loads((folder / 'plan.json').read_text())
+  assert defined['models'] == definition['models']
+  assert defined['ceiling'] is False
+  for part in ('principal components', 'floor: Wachter', ' 12 '):
+    assert part in defined['measures']['svcca']
+  for part in ('biased', 'floor: exact mean', 'jackknife'):
+    assert part in defined['measures']['cka']
+  assert 'ceiling' not in defined['measures']['cka']
+  assert pq.read_table(folder / 'scores.parquet').schema == scoring.SCHEMA
+  assert not (folder / scoring.PARTS).exists()
+
+
+@pytest.mark.parametrize(
+  ('flag', 'value', 'words'),
+  [
+    ('measures', ('svcca', 'ckaa'), "Unknown measure 'ckaa'. Did you mean cka"),
+    ('measures', (), '--measures'),
+    ('svcca_variance', 1.5, '--svcca_variance=1.5'),
+    ('svcca_k', -1, '--svcca_k=-1'),
+    ('ridge', -0.5, '--ridge=-0.5'),
+    ('heldout_splits', 0, '--heldout_splits=0'),
+    ('neighbours', 0, '--neighbours=0'),
+    ('minimum_ids', 2, '--minimum_ids=2'),
+    ('permutations', 0, '--permutations=0'),
+    ('joint_permutations', -1, '--joint_permutations=-1'),
+    ('replicates', 3, '--replicates=3'),
+    ('replicates', -1, '--replicates=-1'),
+    ('seed', -1, '--seed=-1'),
+  ],
+)
+@pytest.mark.parametrize('job', [compare, plan])
+def test_a_wrong_flag_is_named_before_anything_is_read(
+  tmp_path, job, flag, value, words
+):
+  config = job.Config(workdir=str(tmp_path / 'none'), **{flag: value})
+  with pytest.raises(InputError) as caught:
+    job.run(config)
+  assert words in str(caught.value)
+  assert not (tmp_path / 'none').exists()
+
+
+def test_means_of_recordings_have_no_ceiling(tmp_path):
+  stored.write(
+    tmp_path,
+    {('eng', 'text'): states(np.random.default_rng(0), 'text', ('output',))},
+    recordings='mean',
+  )
+  with pytest.raises(InputError, match='--recordings=first'):
+    compare.compare(compare.Config(workdir=str(tmp_path), ceiling=True))
+  config = plan.Config(workdir=str(tmp_path), ceiling=True, recordings='mean')
+  with pytest.raises(InputError, match='--recordings=first'):
+    plan.run(config)
+
+
+def test_cells_by_hand():
+  eng, fra, said = ('eng', 'text'), ('fra', 'text'), ('eng', 'speech')
+  counterparts = {'s1': 't1', 's2': 't1'}
+
+  def taps(pair, layers):
+    both = tuple(
+      ['t1', 't2'] if kind == 'text' else ['s1', 's2'] for _, kind in pair
+    )
+    cells = batch.cells_of(pair, both, counterparts, layers)
+    return [(cell.a.tap, cell.b.tap, cell.matching) for cell in cells]
+
+  assert taps((eng, eng), 'all') == [
+    *(('t1', 't1', True), ('t1', 't2', False), ('t2', 't2', True))
+  ]
+  assert taps((eng, fra), 'all') == [
+    *(('t1', 't1', True), ('t1', 't2', False)),
+    *(('t2', 't1', False), ('t2', 't2', True)),
+  ]
+  assert taps((eng, said), 'all') == [
+    *(('t1', 's1', True), ('t1', 's2', True)),
+    *(('t2', 's1', False), ('t2', 's2', False)),
+  ]
+  assert taps((eng, said), 'matching') == [
+    *(('t1', 's1', True), ('t1', 's2', True))
+  ]
+  assert taps((eng, eng), 'matching') == [
+    *(('t1', 't1', True), ('t2', 't2', True))
+  ]
+
+
+def test_the_states_of_one_model_at_a_time_are_held(tmp_path, monkeypatch):
+  """Those of a model are given up before the next one's are read."""
+  import gc
+  import weakref
+
+  rng, models, alive = np.random.default_rng(0), {}, []
+  for name in ('one', 'two', 'three'):
+    sides = {('eng', 'text'): states(rng, 'text', ('output',))}
+    definition = stored.write(tmp_path, sides, model=name)
+    models |= definition['models']
+  read = scoring.sides.read
+
+  def watched(*args):
+    gc.collect()
+    assert not [x for ref in alive if (x := ref()) is not None]
+    held = read(*args)
+    alive.extend(
+      weakref.ref(x) for one in held.values() for x in one.states.values()
+    )
+    return held
+
+  monkeypatch.setattr(scoring.sides, 'read', watched)
+  scoring.score_run(
+    {**definition, 'models': models}, stored.choice(tmp_path), mesh.local_mesh()
+  )
+  assert len(alive) == 3
