@@ -6,8 +6,8 @@ The truth is the mean of the score over sets of the same size, all drawn alike;
 each of them also has an interval. Two sides have a latent signal in common, or
 none (`shared` 0); components have variances j^-decay; sentences may differ in
 scale (`tails`, of the logarithm of their norm) or come in clusters of two and
-three recordings. Appends to `results/coverage.jsonl`; two hours on two CPU cores
-that others use as well.
+three recordings. Appends to `results/coverage.jsonl`; an hour or two on two CPU
+cores.
 
 How the intervals are made was chosen on designs like these, with n of 100 to
 300. The big designs and those of `_HELD_OUT` came after.

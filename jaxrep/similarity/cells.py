@@ -111,12 +111,12 @@ class Cells:
     some = max(1, _NULL_BYTES // (4 * len(first.k) * len(second.k)))
     for start in range(0, count, some):
       maps = tiles.permuted_products(
+        self.rule,
         first,
         second,
         np.arange(start, min(start + some, count), dtype=np.int32),
         tiles.valid_rows(self.blocks.n),
         np.int32(self.seed),
-        self.rule.pairwise,
         self.blocks.mesh,
       )
       maps = np.asarray(jax.device_get(maps))

@@ -116,6 +116,7 @@ class Measure(NamedTuple):
       pairs are then one matrix product.
     scale: `(k_a, k_b) -> factor` of such a score.
     pairwise: the columns of the factors' rows are sentences too.
+    directed: such rows are no symmetric matrix.
     symmetric: score(a, b) = score(b, a).
     same_width: both sides must have equally many features.
     centred: an offset or the scale of a side does not matter.
@@ -145,6 +146,7 @@ class Measure(NamedTuple):
   inner: bool = False
   scale: Callable[[Array, Array], Array] | None = None
   pairwise: bool = False
+  directed: bool = False
   symmetric: bool = True
   same_width: bool = False
   centred: bool = True

@@ -135,6 +135,7 @@ MUTUAL_KNN = Measure(
   arguments=lambda parameters: {'neighbours': parameters.neighbours},
   inner=True,
   pairwise=True,
+  directed=True,
   summary=moments.summarise_directed,
   null=moments.null_directed,
 )

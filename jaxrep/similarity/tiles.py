@@ -143,32 +143,31 @@ def inner_products(
   return _gather(product(left, second), mesh)[: len(first.rows)]
 
 
-@jax.jit(static_argnames=('pairwise', 'mesh'))
+@jax.jit(static_argnames=('measure', 'mesh'))
 def permuted_products(
+  measure: Measure,
   first: Factors,
   second: Factors,
   orders: Int[Array, ' draw'],
   valid: Bool[Array, ' n'],
   seed: Int[Array, ''],
-  pairwise: bool,
   mesh: Mesh | None,
 ) -> Float[Array, 'draw m l']:
   """`inner_products` with the second's sentences in random orders.
 
-  The representations are the last axis while rows are gathered, so that what
-  is moved is contiguous.
+  The representations are the last axis, so that what is gathered is
+  contiguous; of symmetric matrices one triangle is.
   """
+  i, j, weight = _entries(measure, *second.rows.shape[1:])
 
   def product(orders, first, second, valid, seed):
-    left = _flat(first.rows)
+    left = jnp.moveaxis(first.rows[:, i, j] * weight, 0, -1)
     last = jnp.moveaxis(second.rows, 0, -1)
 
     def at(number):
       order = permutation.numbered_order(seed, number, valid)
-      moved = last[order]
-      if pairwise:
-        moved = moved[:, order]
-      return linalg.long_product(left, moved.reshape(-1, last.shape[-1]))
+      moved = last[order[i], order[j] if measure.pairwise else j]
+      return linalg.product(left.T, moved)
 
     return jax.lax.map(at, orders)
 
@@ -177,6 +176,21 @@ def permuted_products(
   dealt = _divisible(orders, mesh)
   maps = _gather(product(dealt, first, second, valid, seed), mesh)
   return maps[: len(orders)]
+
+
+def _entries(
+  measure: Measure, n: int, width: int
+) -> tuple[
+  Int[np.ndarray, ' entry'],
+  Int[np.ndarray, ' entry'],
+  Float[np.ndarray, ' entry'],
+]:
+  """Rows, columns and weights of what an inner product sums."""
+  if not measure.pairwise or measure.directed:
+    i, j = np.indices((n, width)).reshape(2, -1)
+    return i, j, np.ones(len(i), np.float32)
+  i, j = np.triu_indices(n)
+  return i, j, np.where(i == j, 1, 2).astype(np.float32)
 
 
 def score_items(

@@ -7,7 +7,10 @@ import pytest
 from scipy import stats
 
 from jaxrep import similarity
-from jaxrep.similarity import Calibration
+from jaxrep.similarity import Calibration, Parameters, pairs, tiles
+from jaxrep.similarity.blocks import Blocks
+from jaxrep.similarity.cells import Cells
+from jaxrep.similarity.tiles import AS_THEY_ARE, Items
 from tests.similarity import oracle
 
 N = 96
@@ -126,6 +129,29 @@ def test_held_out_scores_are_judged_by_other_factors():
   assert found.p[0, 1] == pytest.approx(1 / 20)
   assert found.p[0, 2] > 0.05
   assert 0 < found.floor_sd[0, 2] < 0.2
+
+
+@pytest.mark.parametrize(
+  'name', ['cka', 'rsa', 'mutual_knn', 'cosine_gap', 'mean_squared_cca']
+)
+def test_all_cells_share_a_random_pairing(name):
+  # Scored one by one with the sentences in the same order.
+  x, y = oracle.related(N, 30, 30)
+  sides = {'x': x, 'y': y}
+  rule = pairs.measure_named(name)
+  made = Blocks(rule, rule.arguments(Parameters()), sides, None)
+  k = made.take(0).k
+  a, b = np.array([0, 0, 1]), np.array([0, 1, 0])
+  items = Items(a, b, k[a], k[b], np.full(3, AS_THEY_ARE))
+  (drawn,) = Cells(made, 0, 0, items, 0).nulls(2)
+  for number in range(2):
+    order = tiles.order(N, 0, number)
+    moved = {'x': x[order], 'y': y[order]}
+    for cell, (i, j) in enumerate(zip('xxy', 'xyx', strict=True)):
+      alone = similarity.score_pairs(
+        {'fixed': sides[i], 'moved': moved[j]}, np.array([[0, 1]]), name
+      )
+      assert drawn[number, cell] == pytest.approx(alone.value[0], abs=2e-6)
 
 
 def test_few_pairings_give_no_p():
