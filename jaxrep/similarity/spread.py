@@ -42,7 +42,7 @@ def interval(
     return _jackknife(cells, values)
   if not cells.rule.jackknife and calibration.replicates:
     drawn = on_subsets(cells, calibration)
-    error = intervals.subset_error(drawn, cells.blocks.units)
+    error = subset_error(cells, drawn)
     degrees = intervals.subset_degrees(len(drawn))
     return intervals.interval(values, error, degrees)
   nothing = np.full(len(values), np.nan)
@@ -60,6 +60,21 @@ def on_subsets(
   return np.array(
     [[cells.without(mask) for mask in masks] for masks in np.asarray(subsets)]
   )
+
+
+def subset_error(
+  cells: Cells, drawn: Float[np.ndarray, 'rounds groups cell']
+) -> Float[np.ndarray, ' cell']:
+  """Standard error from `on_subsets`, or from differences of its columns.
+
+  SVCCA varies with several sentences at once; of other measures nothing was
+  simulated, so they get the order that is on the safe side.
+  """
+  order = 1.0
+  if cells.rule.nuclear:
+    fixed = cells.blocks.arguments.get('k', 0) > 0
+    order = intervals.FIXED_K if fixed else intervals.VARIANCE_CUT
+  return intervals.subset_error(drawn, cells.blocks.units, order)
 
 
 def _jackknife(
