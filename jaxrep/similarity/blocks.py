@@ -84,9 +84,10 @@ class Blocks:
     return tiles.factor_all(self.rule, self.arguments, arrays, valid, self.mesh)
 
   def digest(self, number: int) -> str:
-    """A name for the contents of a block."""
+    """A name for the contents of a block and for what is new together."""
     names = self._names(number)
-    return saved.digest(*(part for n in names for part in (n, self.arrays[n])))
+    arrays = (part for n in names for part in (n, self.arrays[n]))
+    return saved.digest(self.clusters, *arrays)
 
   def complete(self, number: int) -> Bool[np.ndarray, ' m']:
     """Which of a block have a complete basis; see `linalg.left_singular`."""

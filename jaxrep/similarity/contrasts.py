@@ -71,6 +71,11 @@ def contrast(
       f'The cells have n={sizes[:2]} and n={sizes[2:]} sentences: chance and '
       'bias depend on n. Compare them on the sentences that all four share.'
     )
+  if not calibration.replicates:
+    raise InputError(
+      'A contrast needs subsets of the sentences: give Calibration(replicates='
+      '96) or another number.'
+    )
   names = dict.fromkeys((measure, *_BESIDE))
   return tuple(_one(arrays, name, k, calibration) for name in names)
 

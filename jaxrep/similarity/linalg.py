@@ -17,6 +17,13 @@ _STRETCH = 1024  # terms of a sum in float32 that cost it few digits
 _exactly = functools.partial(jax.default_matmul_precision, 'highest')
 
 
+def routes(platform: str) -> str:
+  """How bases and sums of singular values are found there, for the log."""
+  bases = 'SVD' if platform == 'tpu' else 'float64 Gram matrices'
+  sums = 'LAPACK' if platform == 'cpu' else 'Newton-Schulz iterations'
+  return f'bases from {bases}, sums of singular values by {sums}'
+
+
 def centre(
   x: Float[Array, 'n p'], valid: Bool[Array, ' n']
 ) -> Float[Array, 'n p']:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 from jaxtyping import Float, Int, Shaped
 
 from jaxrep.similarity import blocks as block_store
-from jaxrep.similarity import chance, saved, spread, tiles
+from jaxrep.similarity import chance, linalg, saved, spread, tiles
 from jaxrep.similarity.blocks import Blocks
 from jaxrep.similarity.cells import Cells
 from jaxrep.similarity.measure import Calibration
@@ -37,6 +38,9 @@ def score(
     settings: measure, parameters, calibration.
     folder: where finished tiles are kept, or None.
   """
+  if blocks.rule.nuclear:
+    where = tiles.platform(blocks.mesh)
+    logging.log_first_n(logging.INFO, '%s: %s', 1, where, linalg.routes(where))
   numbers = rows[:, :2] // block_store.SIZE
   found, maxima = [], []
   order = np.lexsort(numbers.T[::-1])

@@ -27,10 +27,8 @@ def describe(measure: Measure, calibration: Calibration) -> str:
   if measure.jackknife and calibration.intervals:
     return f'{whole}: delete-one jackknife'
   if not measure.jackknife and calibration.replicates:
-    return (
-      f'{whole}: from {calibration.replicates} subsets of five sixths of the '
-      'sentences'
-    )
+    subsets = _rounds(calibration) * intervals.GROUPS
+    return f'{whole}: from {subsets} subsets of five sixths of the sentences'
   return ''
 
 
@@ -54,12 +52,17 @@ def on_subsets(
 ) -> Float[np.ndarray, 'rounds groups cell']:
   """Scores without each group of sentences in turn, the same for all cells."""
   blocks = cells.blocks
-  rounds = -(-calibration.replicates // intervals.GROUPS)
+  rounds = _rounds(calibration)
   key, every = jax.random.key(calibration.seed), np.ones(blocks.n, bool)
   subsets = _subsets(key, every, rounds, blocks.clusters)
   return np.array(
     [[cells.without(mask) for mask in masks] for masks in np.asarray(subsets)]
   )
+
+
+def _rounds(calibration: Calibration) -> int:
+  """Rounds of subsets that hold as many replicates as asked for, or more."""
+  return -(-calibration.replicates // intervals.GROUPS)
 
 
 def subset_error(

@@ -84,6 +84,7 @@ def test_a_score_over_its_ceiling_is_that_without_noise(
   row = rows[measure, 'eng text', f'{language} speech']
   wanted = truth[measure, 'eng text', 'eng speech']['value']
   assert row['value'] < 0.87 * wanted  # noise does lower it
+  # Two scores of one finite sample each: the difference is not rounding.
   assert row['value'] / row['ceiling'] == pytest.approx(wanted, abs=0.02)
 
 
@@ -91,6 +92,7 @@ def test_a_score_over_its_ceiling_is_that_without_noise(
 def test_two_noisy_sides_of_one_content_are_at_their_ceiling(world, measure):
   row = world[0][measure, 'eng speech', 'fra speech']
   assert row['ceiling'] < 0.7
+  # As above: sampling, not rounding.
   assert row['value'] / row['ceiling'] == pytest.approx(1, abs=0.02)
 
 

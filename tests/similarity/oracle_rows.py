@@ -268,5 +268,6 @@ def check_exact_null(measure, truth, **parameters):
   assert mean == pytest.approx(values.mean(), abs=1e-6)
   assert sd == pytest.approx(values.std(), abs=1e-5)
   third = np.mean((values - values.mean()) ** 3) / values.std() ** 3
+  # Its products are made in bfloat16, since a p-value needs no more.
   assert skewness == pytest.approx(third, abs=0.01)
   return values

@@ -48,6 +48,8 @@ def test_floors_of_svcca_are_within_a_hundredth(rows, k):
   found = similarity.all_pairs(sides, 'svcca', k=k)
   for i, j in ((0, 1), (2, 3)):
     null = long_simulation(sides[str(i)], sides[str(j)], k)
+    # What a floor of SVCCA is asked to be right to; its spread comes from
+    # some 50 draws and a law that leaves out higher moments.
     assert found.floor[i, j] == pytest.approx(np.mean(null), abs=0.01)
     assert found.floor_sd[i, j] == pytest.approx(np.std(null), rel=0.5)
 
@@ -64,6 +66,7 @@ def test_exact_floors_agree_with_random_pairings(rows, name):
   null = similarity.score_pairs(sides, pairs, name).value
   error = exact.floor_sd / np.sqrt(200)
   assert abs(null.mean() - exact.floor) < 4 * error + 1e-6
+  # An sd over 200 pairings has a standard error of 5 %, more in heavy tails.
   assert null.std() == pytest.approx(exact.floor_sd, rel=0.2)
 
 

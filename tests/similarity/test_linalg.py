@@ -120,3 +120,10 @@ def test_no_product_on_an_accelerator_is_left_at_a_lower_precision(function):
   ]
   assert products
   assert all('HIGHEST' in line for line in products)
+
+
+def test_the_log_says_what_each_backend_does():
+  assert 'float64 Gram' in linalg.routes('cpu')
+  assert 'LAPACK' in linalg.routes('cpu')
+  assert 'Newton-Schulz' in linalg.routes('gpu')
+  assert linalg.routes('tpu').startswith('bases from SVD')

@@ -134,6 +134,7 @@ def test_each_step_is_the_best_approximation_on_its_interval():
     turns = np.flatnonzero(np.diff(np.sign(np.diff(error)))) + 1
     extremes = error[[0, *turns, -1]]
     assert len(extremes) == 4
+    # The coefficients are written to six decimals.
     np.testing.assert_allclose(
       extremes, extremes[0] * np.array([1, -1, 1, -1]), rtol=0.02
     )

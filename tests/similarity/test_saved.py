@@ -87,6 +87,15 @@ def test_what_was_made_of_something_else_is_not_taken(
   assert len(computed) == 1
 
 
+def test_other_clusters_are_another_tile(tmp_path, computed):
+  pair = np.array([[0, 1]])
+  for clusters in (None, list(range(24)) * 2, None):
+    similarity.score_pairs(
+      sides(2), pair, 'cka', clusters=clusters, folder=tmp_path
+    )
+  assert len(computed) == 2
+
+
 def test_a_tile_is_there_as_a_whole_or_not_at_all(tmp_path):
   arrays = {'value': np.arange(3.0), 'status': np.array(['ok', '', 'x'])}
   folder = epath.Path(tmp_path)

@@ -31,6 +31,10 @@ def test_closed_form_is_near_the_jackknife_far_from_chance(name):
 def test_other_measures_have_intervals_where_asked_for():
   x, y = oracle.related(N, 40, 60)
   assert similarity.svcca(x, y, k=5).ci_low is None
+  more = Calibration(replicates=20)  # rounded up to whole rounds of six
+  assert (
+    'from 24 subsets' in similarity.svcca(x, y, calibration=more).definition
+  )
   found = similarity.svcca(x, y, k=5, calibration=SUBSETS)
   assert found.ci_low < found.value < found.ci_high
   assert 'from 24 subsets' in found.definition
@@ -92,6 +96,8 @@ def test_contrasts_that_chance_would_decide_are_refused():
     similarity.contrast((x, y), (x[:80], y[:80]), k=5)
   with pytest.raises(InputError, match=r'svcca keeps components.*give k'):
     similarity.contrast((x, y), (x, y))
+  with pytest.raises(InputError, match='contrast needs subsets'):
+    similarity.contrast((x, y), (x, y), k=5, calibration=Calibration())
   with pytest.raises(InputError, match=r'd has 3 components .* not k=5'):
     similarity.contrast((x, y), (x, y[:, :3]), k=5)
 
