@@ -120,11 +120,11 @@ def main() -> None:
 
   with np.load(GOLDEN) as file:
     cases = file['cases'].tolist()
-  print(f'{"":46}' + ''.join(f'{case:>16}' for case in cases))
+  print(f'{"":55}' + ''.join(f'{case:>16}' for case in cases))
   for name, convention, function in implementations():
     errors = dict(check(function, convention))
     cells = (verdict(errors[c]) if c in errors else '-' for c in cases)
-    print(f'{name:26}{convention:20}' + ''.join(f'{c:>16}' for c in cells))
+    print(f'{name:26}{convention:29}' + ''.join(f'{c:>16}' for c in cells))
   for package, version in peers.versions().items():
     print(f'{package}: {version or "missing; pip install " + package}')
 

@@ -5,14 +5,18 @@
 `x/CASE` and `y/CASE` are float32 [n, p]. `cases`, `conventions` name the
 columns and rows of `answers`, float64, NaN where there is no value to give;
 `definitions` say in words what each convention is.
+`fits`, bool [16, n], are the sentences that each fit of held-out SVCCA uses.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxrep.similarity import heldout
 from tests.similarity import oracle, oracle_cca, oracle_rows
 
 FILE = pathlib.Path(__file__).parents[1] / 'golden' / 'similarity.npz'
@@ -50,6 +54,12 @@ def inputs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     case: (a.astype(np.float32), b.astype(np.float32))
     for case, (a, b) in cases.items()
   }
+
+
+@functools.cache
+def fits() -> np.ndarray:
+  """8 random halves of the sentences, then the other halves."""
+  return np.asarray(heldout.splits_of(jnp.ones(N, bool), 8))
 
 
 def _pair(width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -94,6 +104,14 @@ CONVENTIONS = {
     lambda x, y: oracle.svcca(x, y, k=5),
     'centred; first 5 principal components; mean canonical correlation',
     'svcca',
+    {'k': 5},
+  ),
+  'svcca_heldout, k=5': Convention(
+    lambda x, y: oracle_cca.heldout(x, y, fits(), k=5),
+    'each of `fits` fitted, its other sentences scored, both centred on '
+    'themselves; first 5 principal components of what is fitted, turned to '
+    'canonical variates; one correlation of all their pairs; mean over fits',
+    'svcca_heldout',
     {'k': 5},
   ),
   'svcca_google': Convention(
@@ -200,6 +218,7 @@ def make() -> dict[str, np.ndarray]:
   return {
     **{f'x/{case}': x for case, (x, _) in pairs.items()},
     **{f'y/{case}': y for case, (_, y) in pairs.items()},
+    'fits': fits(),
     'cases': np.array(list(pairs)),
     'conventions': np.array(list(CONVENTIONS)),
     'definitions': np.array([c.definition for c in CONVENTIONS.values()]),
