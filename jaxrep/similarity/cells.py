@@ -45,6 +45,12 @@ class Cells:
     """Which cells hold a representation against itself."""
     return (self.items.a == self.items.b) & (self.rows == self.columns)
 
+  def scale(self, items: Items) -> Float[np.ndarray, ' item'] | float:
+    """What their inner products or mean cosines are multiplied by."""
+    if self.rule.scale is None:
+      return 1.0
+    return np.asarray(self.rule.scale(items.k_a, items.k_b))
+
   def values(self) -> Float[np.ndarray, ' cell']:
     """The score of each cell."""
     return self._scores(*self._factors(), self.items)
@@ -93,12 +99,13 @@ class Cells:
     mesh = self.blocks.mesh
     if self.rule.inner:
       products = tiles.inner_products(first, second, mesh)
-      return self._scaled(np.asarray(products)[items.a, items.b], items)
+      return np.asarray(products)[items.a, items.b] * self.scale(items)
     where = (self.blocks.n, self.seed, mesh)
     if self.rule.nuclear:
       complete = [self.blocks.complete(i) for i in (self.rows, self.columns)]
       both = complete[0][items.a] & complete[1][items.b]
-      return overlap.mean_cosines(first, second, items, both, *where)
+      cosines = overlap.mean_cosines(first, second, items, both, *where)
+      return cosines * self.scale(items)
     if self.rule.components:
       most = tiles.padded(int(max(items.k_a.max(), items.k_b.max())))
       first, second = (tiles.narrowed(x, most) for x in (first, second))
@@ -120,11 +127,4 @@ class Cells:
         self.blocks.mesh,
       )
       maps = np.asarray(jax.device_get(maps))
-      yield self._scaled(maps[:, self.items.a, self.items.b], self.items)
-
-  def _scaled(
-    self, products: Float[np.ndarray, '*draw cell'], items: Items
-  ) -> Float[np.ndarray, '*draw cell']:
-    if self.rule.scale is None:
-      return products
-    return products * np.asarray(self.rule.scale(items.k_a, items.k_b))
+      yield maps[:, self.items.a, self.items.b] * self.scale(self.items)

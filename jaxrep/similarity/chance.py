@@ -115,9 +115,7 @@ def exact_map(cells: Cells) -> Null:
 def _exact(cells: Cells) -> Null:
   items = cells.items
   null = Null(*(moment[items.a, items.b] for moment in exact_map(cells)))
-  if cells.rule.scale is None:
-    return null
-  scale = np.asarray(cells.rule.scale(items.k_a, items.k_b))
+  scale = cells.scale(items)
   return null._replace(mean=null.mean * scale, sd=null.sd * scale)
 
 
@@ -128,12 +126,15 @@ def _learnt(
   prior = _prior(cells)
   count = permutations * min(len(values), _EACH)
   drawn = np.arange(count) * len(values) // count
-  at_random = cells.under(drawn, np.arange(count))
+  scale = np.broadcast_to(cells.scale(cells.items), values.shape)
+  at_random = cells.under(drawn, np.arange(count)) / scale[drawn]
   before = wachter.Chance(*(field[drawn] for field in prior))
   floor = wachter.pooled(at_random, before, prior)
   _warn(at_random, drawn, floor)
-  p = tails.student(values, floor.mean, floor.sd, floor.dof, floor.error)
-  return floor.mean, floor.sd, p
+  p = tails.student(
+    *(values / scale, floor.mean, floor.sd, floor.dof, floor.error)
+  )
+  return floor.mean * scale, floor.sd * scale, p
 
 
 def _warn(

@@ -114,7 +114,7 @@ class Measure(NamedTuple):
     least: the fewest sentences for which the measure means something.
     inner: the score is the inner product of the rows, times `scale`; all
       pairs are then one matrix product.
-    scale: `(k_a, k_b) -> factor` of such a score.
+    scale: `(k_a, k_b) -> factor` of such a score, or of a `nuclear` one.
     pairwise: the columns of the factors' rows are sentences too.
     directed: such rows are no symmetric matrix.
     symmetric: score(a, b) = score(b, a).
@@ -127,9 +127,9 @@ class Measure(NamedTuple):
     law: `(k_a, k_b, n) -> mean` over all pairings, on NumPy arrays; exact,
       or, if `nuclear`, an approximation that random pairings correct.
     components: columns of the rows beyond the first k do not count.
-    nuclear: the score is ||a' b||_* / min(k_a, k_b), where a and b are the
-      first k columns of the rows; these are orthonormal, and a complete basis
-      if there are as many as rows.
+    nuclear: the score is ||a' b||_* / min(k_a, k_b), times `scale`, where a
+      and b are the first k columns of the rows; these are orthonormal, and a
+      complete basis if there are as many as rows.
     jackknife: the rows sum to zero, so that leaving each sentence out has a
       closed form.
     paired: false where the pairing of the sentences does not enter, so that

@@ -5,6 +5,8 @@ computes, so that its numbers can be reproduced. Where those fail (rank
 deficiency, n < p) these keep only components above rounding.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -25,10 +27,15 @@ def score_leading(fx: Factors, fy: Factors) -> Float[Array, '']:
   return jnp.mean(rho, where=jnp.pad(short[:-1], (1, 0), constant_values=True))
 
 
+def geometric(k_a: Any, k_b: Any) -> Any:
+  """min(k_a, k_b) over their geometric mean."""
+  larger = jnp.maximum(jnp.maximum(k_a, k_b), 1)
+  return jnp.sqrt(jnp.minimum(k_a, k_b) / larger)
+
+
 def score_geometric(fx: Factors, fy: Factors) -> Float[Array, '']:
   """Sum of the correlations over the geometric mean of k_a and k_b."""
-  larger, smaller = jnp.maximum(fx.k, fy.k), jnp.minimum(fx.k, fy.k)
-  return canonical.score(fx, fy) * jnp.sqrt(smaller / jnp.maximum(larger, 1))
+  return canonical.score(fx, fy) * geometric(fx.k, fy.k)
 
 
 def factor_uncentred(
@@ -82,20 +89,16 @@ SVCCA_GOOGLE = Measure(
   arguments=canonical.SVCCA.arguments,
   components=True,
 )
-SVCCA_NETREP = Measure(
-  factor=canonical.factor,
+SVCCA_NETREP = canonical.SVCCA._replace(
   score=score_geometric,
+  scale=geometric,
   describe=_with_cut(
     'SVCCA as in netrep (alpha=0, cosine of its angle)',
     'sum of the canonical correlations / sqrt(k_a k_b)',
   ),
-  undefined='no principal component can be told from rounding',
-  arguments=canonical.SVCCA.arguments,
-  components=True,
 )
-SVCCA_ANATOME = Measure(
+SVCCA_ANATOME = canonical.SVCCA._replace(
   factor=factor_uncentred,
-  score=canonical.score,
   describe=_describe_anatome,
   undefined='no component stays below the share of the singular values',
   arguments=lambda parameters: {'rate': parameters.variance},

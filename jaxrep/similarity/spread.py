@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxrep.similarity import chance, tiles
+from jaxrep.similarity import canonical, chance, tiles
 from jaxrep.similarity.cells import Cells
 from jaxrep.similarity.measure import Calibration, Measure
 from jaxrep.stats import influence, intervals
@@ -74,7 +74,7 @@ def subset_error(
   simulated, so they get the order that is on the safe side.
   """
   order = 1.0
-  if cells.rule.nuclear:
+  if cells.rule is canonical.SVCCA:
     fixed = cells.blocks.arguments.get('k', 0) > 0
     order = intervals.FIXED_K if fixed else intervals.VARIANCE_CUT
   return intervals.subset_error(drawn, cells.blocks.units, order)

@@ -155,19 +155,17 @@ def permuted_products(
 ) -> Float[Array, 'draw m l']:
   """`inner_products` with the second's sentences in random orders.
 
-  The representations are the last axis, so that what is gathered is
-  contiguous; of symmetric matrices one triangle is.
+  Of symmetric matrices one triangle is gathered.
   """
   i, j, weight = _entries(measure, *second.rows.shape[1:])
 
   def product(orders, first, second, valid, seed):
-    left = jnp.moveaxis(first.rows[:, i, j] * weight, 0, -1)
-    last = jnp.moveaxis(second.rows, 0, -1)
+    left = first.rows[:, i, j] * weight
 
     def at(number):
       order = permutation.numbered_order(seed, number, valid)
-      moved = last[order[i], order[j] if measure.pairwise else j]
-      return linalg.product(left.T, moved)
+      places = second.rows.at[:, order[i], order[j] if measure.pairwise else j]
+      return linalg.product(left, places.get(mode='promise_in_bounds').T)
 
     return jax.lax.map(at, orders)
 

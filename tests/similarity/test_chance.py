@@ -40,6 +40,23 @@ def long_simulation(x, y, k, draws=2000):
   ]
 
 
+def test_a_scaled_score_has_a_scaled_floor():
+  sides = {str(p): oracle.related(96, 40, p)[1] for p in (8, 24, 40)}
+  plain = similarity.all_pairs(sides, 'svcca')
+  found = similarity.all_pairs(sides, 'svcca_netrep')
+  kept = np.diagonal(plain.k)
+  scale = np.sqrt(plain.k / np.maximum.outer(kept, kept))
+  assert scale.min() < 0.7
+  for name in ('value', 'floor', 'floor_sd'):
+    np.testing.assert_allclose(
+      getattr(found, name), getattr(plain, name) * scale, rtol=1e-5
+    )
+  for name in ('z', 'p'):
+    np.testing.assert_allclose(
+      getattr(found, name), getattr(plain, name), rtol=1e-3
+    )
+
+
 @pytest.mark.parametrize('rows', ROWS)
 @pytest.mark.parametrize('k', [5, 40, 70])
 def test_floors_of_svcca_are_within_a_hundredth(rows, k):
