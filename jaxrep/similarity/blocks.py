@@ -13,7 +13,6 @@ from jaxrep.similarity import inputs, saved, tiles
 from jaxrep.similarity.measure import Factors, Measure
 
 SIZE = 256  # representations of a block
-_ON_DEVICE = 4 * 2**30  # bytes of factors that stay there
 
 
 class Block(NamedTuple):
@@ -110,11 +109,8 @@ class Blocks:
       ],
       object,
     )
-    blocks = -(-len(self.arrays) // SIZE)
-    if (
-      blocks * sum(leaf.nbytes for leaf in jax.tree.leaves(factors))
-      > _ON_DEVICE
-    ):
+    bytes_each = sum(leaf.nbytes for leaf in jax.tree.leaves(factors))
+    if -(-len(self.arrays) // SIZE) * bytes_each > tiles.room(self.mesh):
       factors = jax.device_get(factors)
     return Block(factors, summary, k, reasons)
 

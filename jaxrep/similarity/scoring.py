@@ -1,6 +1,5 @@
 """From factors to scores: tiles of cells, one after the other."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,22 +40,16 @@ def score(
   if blocks.rule.nuclear:
     where = tiles.platform(blocks.mesh)
     logging.log_first_n(logging.INFO, '%s: %s', 1, where, linalg.routes(where))
-  numbers = rows[:, :2] // block_store.SIZE
-  found, maxima = [], []
-  order = np.lexsort(numbers.T[::-1])
-  _, starts = np.unique(numbers[order], axis=0, return_index=True)
-  groups = np.split(order, starts[1:]) if len(rows) else []
-  for group in groups:
+  first, second = (rows[:, :2] // block_store.SIZE).T
+  number = first * len(blocks.arrays) + second
+  order = np.argsort(number, kind='stable')
+  _, starts = np.unique(number[order], return_index=True)
+  columns, maxima = _empty(len(rows)), []
+  for group in np.split(order, starts[1:]) if len(rows) else []:
     tile = _tile(blocks, rows[group], settings, folder)
     maxima.append(tile.pop('maxima'))
-    found.append(tile)
-  if not found:
-    return _empty()
-  back = np.argsort(order)
-  columns = {
-    name: np.concatenate([tile[name] for tile in found])[back]
-    for name in found[0]
-  }
+    for name, values in tile.items():
+      columns[name][group] = values
   columns['p_map'] = _family_wise(columns['z'], rows[:, 4], maxima)
   return columns
 
@@ -80,7 +73,12 @@ def _tile(
   if found is None:
     found = _compute(blocks, pair, rows, settings[-1])
     if tiles.is_first():
-      saved.save(folder, name, found)
+      text = {'status': found['status'].astype(str)}
+      saved.save(folder, name, found | text)
+  else:
+    # One object for each reason: text of fixed width would be long.
+    reasons, which = np.unique(found['status'], return_inverse=True)
+    found['status'] = reasons.astype(object)[which]
   return found
 
 
@@ -93,6 +91,7 @@ def _compute(
   first, second = (blocks.take(number) for number in pair)
   a, b = rows[:, 0] % block_store.SIZE, rows[:, 1] % block_store.SIZE
   status = np.where(first.reasons[a] == '', second.reasons[b], first.reasons[a])
+  status = np.where(status == '', _cuts(blocks, rows), status)
   if blocks.rule.same_width:
     status = np.where(status == '', _widths(blocks, rows), status)
   k_a = np.where(rows[:, 2] > 0, rows[:, 2], first.k[a])
@@ -113,7 +112,26 @@ def _compute(
     status[fine] = _status(cells, found['value'], found['floor'])
   for name in NUMBERS:
     columns[name][status != 'ok'] = np.nan
-  return columns | {'k_a': k_a, 'k_b': k_b, 'status': status.astype(str)}
+  return columns | {'k_a': k_a, 'k_b': k_b, 'status': status}
+
+
+def _cuts(
+  blocks: Blocks, rows: Int[np.ndarray, 'cell 5']
+) -> Shaped[np.ndarray, ' cell']:
+  """Why a side cannot have as many components as asked; empty if it can."""
+  names, n = list(blocks.arrays), blocks.n
+  width = np.array([x.shape[1] for x in blocks.arrays.values()])
+  most = np.minimum(n - 1, width)
+  reasons = np.full(len(rows), '', object)
+  for side, cut in ((1, 3), (0, 2)):
+    for i in np.flatnonzero(rows[:, cut] > most[rows[:, side]]):
+      place, k = rows[i, [side, cut]]
+      shape = f'n={n}, p={width[place]}'
+      reasons[i] = (
+        f'{names[place]} has at most {most[place]} components ({shape}), '
+        f'not k={k}'
+      )
+  return reasons
 
 
 def _widths(
@@ -180,7 +198,7 @@ def _family_wise(
 ) -> Float[np.ndarray, ' cell']:
   """p that allows for the largest z of each map, under the same pairings."""
   count = max((part.shape[1] for part in maxima), default=0)
-  largest = np.full((len(maxima[0]), count), -np.inf)
+  largest = np.full((len(maxima[0]) if maxima else 0, count), -np.inf)
   for part in maxima:
     known = largest[:, : part.shape[1]]
     np.maximum(known, part, out=known)
@@ -193,7 +211,7 @@ def _family_wise(
   return p
 
 
-def _empty() -> Columns:
-  columns: Mapping[str, Any] = {name: np.empty(0) for name in NUMBERS}
-  ends = {name: np.empty(0, int) for name in ('k_a', 'k_b')}
-  return {**columns, **ends, 'status': np.empty(0, str)}
+def _empty(count: int) -> Columns:
+  columns = {name: np.full(count, np.nan) for name in NUMBERS}
+  ends = {name: np.zeros(count, int) for name in ('k_a', 'k_b')}
+  return {**columns, **ends, 'status': np.full(count, '', object)}

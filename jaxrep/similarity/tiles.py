@@ -26,6 +26,7 @@ from jaxrep.stats import permutation
 _TILE = {'cpu': 16}
 _BATCH = {'cpu': 8}
 _TILE_OF_OTHERS, _BATCH_OF_OTHERS = 128, 32
+_UNKNOWN = 8 * 2**30  # bytes of a device that does not say how many it has
 _GRAIN = 16  # sentences are padded to a multiple of it
 _SHARED, _WHOLE = PartitionSpec('data'), PartitionSpec()
 AS_THEY_ARE = -1  # the number of the pairing that the data have
@@ -307,8 +308,17 @@ def is_first() -> bool:
 
 def platform(mesh: Mesh | None) -> str:
   """Where the work is done: cpu, gpu or tpu."""
-  device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
-  return device.platform
+  return _device(mesh).platform
+
+
+def room(mesh: Mesh | None) -> int:
+  """Bytes of factors that may stay where the work is done."""
+  known = _device(mesh).memory_stats() or {}
+  return known.get('bytes_limit', _UNKNOWN) // 2
+
+
+def _device(mesh: Mesh | None) -> jax.Device:
+  return jax.devices()[0] if mesh is None else mesh.devices.flat[0]
 
 
 def _share(function: Callable, mesh: Mesh | None, specs: tuple) -> Callable:

@@ -22,6 +22,7 @@ from jaxrep.similarity import (
   scoring,
   tiles,
 )
+from jaxrep.similarity.blocks import Blocks
 from jaxrep.similarity.canonical import SVCCA
 from jaxrep.types import InputError
 from tests.similarity import oracle
@@ -140,6 +141,22 @@ def test_tiling_changes_nothing(monkeypatch):
   monkeypatch.setattr(tiles, '_TILE', {'cpu': 4})
   monkeypatch.setattr(tiles, '_BATCH', {'cpu': 2})
   assert_same(similarity.score_pairs(sides, cells), whole)
+
+
+def test_factors_that_leave_the_device_give_the_same_numbers(monkeypatch):
+  sides, cells, kept = representations(), every_pair(6), []
+  make = Blocks._make
+
+  def noted(self, number):
+    block = make(self, number)
+    kept.append(block.factors.rows)
+    return block
+
+  monkeypatch.setattr(Blocks, '_make', noted)
+  whole = similarity.score_pairs(sides, cells)
+  monkeypatch.setattr(tiles, '_UNKNOWN', 0)
+  assert_same(similarity.score_pairs(sides, cells), whole)
+  assert [isinstance(rows, np.ndarray) for rows in kept] == [False, True]
 
 
 def test_padding_changes_nothing_beyond_rounding(monkeypatch):
