@@ -22,6 +22,7 @@ from jaxrep.similarity.measure import Factors, Measure, Parameters
 
 _SEED = 0  # of the splits, which are the same for all representations
 _PER_COMPONENT = 10  # fitted sentences for each component, at least
+_SETTLING = 3  # steps
 
 Fitted = tuple[Float[Array, 'n width'], Int[Array, ''], Float[Array, '']]
 
@@ -144,13 +145,26 @@ def _correlation(
   """Of one side's held-out components with the other's, turned to them."""
   x, y, own = fit
   own = own[:, None]
-  turn = newton_schulz.polar(linalg.cross(jnp.where(own, x, 0), y))
+  turn = _isometry(linalg.cross(jnp.where(own, x, 0), y))
   x, y = (jnp.where(own, 0, side) for side in (x, y))
-  covariance = jnp.sum(linalg.cross(x, y) * turn)
-  norm = jnp.linalg.norm(linalg.product(x, turn)) * jnp.linalg.norm(
-    linalg.product(y, turn.T)
-  )
-  return covariance / jnp.where(norm > 0, norm, 1)
+  # Of y only the directions that x's have a counterpart for. This is a cosine
+  # whatever singular values `turn` has, and not one over a share of them.
+  x, y = linalg.product(x, turn), linalg.product(y, linalg.gram(turn.T))
+  norm = jnp.linalg.norm(x) * jnp.linalg.norm(y)
+  return jnp.sum(x * y) / jnp.where(norm > 0, norm, 1)
+
+
+def _isometry(cross: Float[Array, 'k l']) -> Float[Array, 'k l']:
+  """P Q' of P S Q', without the directions whose correlation is rounding.
+
+  The polar factor gives those any singular value between 0 and 1; each step
+  takes values below sqrt(2/3) towards 0 and the others towards 1.
+  """
+  turn = newton_schulz.polar(cross)
+  for _ in range(_SETTLING):
+    gram = linalg.gram(turn.T)
+    turn = linalg.product(turn, 2.5 * gram - 1.5 * linalg.product(gram, gram))
+  return jnp.where(jnp.linalg.norm(turn) > 0.5, turn, 0)
 
 
 def _law(

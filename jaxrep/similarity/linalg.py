@@ -121,20 +121,29 @@ def product(
 
 
 def long_product(
-  x: Float[Array, 'm n'], y: Float[Array, 'n l']
+  x: Float[Array, 'm n'], y: Float[Array, 'l n']
 ) -> Float[Array, 'm l']:
-  """x y, summed in stretches so that long sums keep their digits."""
-  n = x.shape[1]
-  parts = -(-n // _STRETCH)
-  missing = parts * _STRETCH - n
-  x, y = jnp.pad(x, ((0, 0), (0, missing))), jnp.pad(y, ((0, missing), (0, 0)))
+  """x y', summed in stretches so that long sums keep their digits."""
+  length = _stretch(x.shape[1])
+  missing = -x.shape[1] % length
+  x, y = (jnp.pad(side, ((0, 0), (0, missing))) for side in (x, y))
 
   def part(start: Int[Array, '']) -> Float[Array, 'm l']:
-    left = jax.lax.dynamic_slice_in_dim(x, start, _STRETCH, 1)
-    right = jax.lax.dynamic_slice_in_dim(y, start, _STRETCH, 0)
-    return product(left, right)
+    left, right = (
+      jax.lax.dynamic_slice_in_dim(side, start, length, 1) for side in (x, y)
+    )
+    return product(left, right.T)
 
-  return jnp.sum(jax.lax.map(part, jnp.arange(parts) * _STRETCH), axis=0)
+  starts = jnp.arange(0, x.shape[1], length)
+  return jnp.sum(jax.lax.map(part, starts), axis=0)
+
+
+def _stretch(terms: int) -> int:
+  """The longest stretch that divides a sum, if it is not too short."""
+  for length in range(min(terms, 2 * _STRETCH), _STRETCH // 4, -1):
+    if terms % length == 0:
+      return length
+  return _STRETCH
 
 
 def nuclear_norm(matrix: Float[Array, 'k l']) -> Float[Array, '']:

@@ -20,7 +20,7 @@ from jaxrep.similarity import canonical, linalg, tiles
 from jaxrep.similarity.measure import Factors
 from jaxrep.similarity.tiles import Items
 
-_GRAIN = 16  # widths of kernels are multiples of it
+_GRAIN = 8  # widths of kernels are multiples of it
 # Pairs that are not worth a kernel of their own, which has to be compiled:
 # these are padded to the next width.
 _FEW, _SHARE = 64, 1 / 16

@@ -102,7 +102,7 @@ def score_pairs(
     parameters: of the measure.
     calibration: what is computed to judge the scores by.
     cuts: components that count on each side of each pair, 0 for the measure's
-      own choice; SVCCA only.
+      own choice; of SVCCA and its variants by anatome and netrep.
     maps: label of the map that each pair belongs to, for `p_map`; all pairs
       are one map by default.
     ids: names of the sentences, for messages.
@@ -238,7 +238,7 @@ def _checked(
   if cuts is None:
     return np.zeros((count, 2), int)
   if not rule.nuclear:
-    raise InputError(f'{measure} takes no cuts; only svcca does.')
+    raise InputError(f'{measure} takes no cuts, as svcca does.')
   if np.any(cuts < 0):
     raise InputError(
       f'cuts: {cuts.min()} is no number of components; 0 is for the choice of '

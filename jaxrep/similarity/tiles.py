@@ -26,6 +26,7 @@ from jaxrep.stats import permutation
 _TILE = {'cpu': 16}
 _BATCH = {'cpu': 8}
 _TILE_OF_OTHERS, _BATCH_OF_OTHERS = 128, 32
+_TILES, _LARGEST = 64, 512  # tiles beyond which they grow, and how far
 _UNKNOWN = 8 * 2**30  # bytes of a device that does not say how many it has
 _GRAIN = 16  # sentences are padded to a multiple of it
 _SHARED, _WHOLE = PartitionSpec('data'), PartitionSpec()
@@ -137,7 +138,7 @@ def inner_products(
   """Inner products of the rows of every pair, as one matrix product."""
 
   def product(left, second):
-    return linalg.long_product(left, _flat(second.rows).T)
+    return linalg.long_product(left, _flat(second.rows))
 
   left = _divisible(_flat(first.rows), mesh)
   product = _share(product, mesh, (_SHARED, _WHOLE))
@@ -202,8 +203,10 @@ def score_items(
   mesh: Mesh | None,
 ) -> Float[np.ndarray, ' item']:
   """Scores of items, in their order."""
+  count = len(items.a)
   most = _TILE.get(platform(mesh), _TILE_OF_OTHERS)
-  count, size = len(items.a), _size(len(items.a), most, mesh)
+  many = min(1 << (count // _TILES).bit_length(), _LARGEST)
+  size = _size(count, max(most, many), mesh)
   missing = (0, _up(count, size) - count)
   items = Items(*(np.pad(field.astype(np.int32), missing) for field in items))
   valid, scores = valid_rows(n), []
@@ -281,10 +284,11 @@ def _score(
     def one(item):
       fx = jax.tree.map(lambda leaf: leaf[item.a], first)
       fy = jax.tree.map(lambda leaf: leaf[item.b], second)
-      order = permutation.numbered_order(seed, item.order, valid)
-      return score(
-        fx._replace(k=item.k_a), fy._replace(k=item.k_b, rows=fy.rows[order])
-      )
+      rows = jax.lax.cond(item.order < 0, _as_it_is, moved, fy.rows, item.order)
+      return score(fx._replace(k=item.k_a), fy._replace(k=item.k_b, rows=rows))
+
+    def moved(rows, number):
+      return rows[permutation.numbered_order(seed, number, valid)]
 
     return _each(one, mesh)(items)
 
@@ -292,6 +296,10 @@ def _score(
   return _gather(
     _share(many, mesh, specs)(items, first, second, valid, seed), mesh
   )
+
+
+def _as_it_is(rows: Float[Array, 'n w'], _: Array) -> Float[Array, 'n w']:
+  return rows
 
 
 def _each(function: Callable, mesh: Mesh | None) -> Callable:

@@ -127,3 +127,13 @@ def test_the_log_says_what_each_backend_does():
   assert 'LAPACK' in linalg.routes('cpu')
   assert 'Newton-Schulz' in linalg.routes('gpu')
   assert linalg.routes('tpu').startswith('bases from SVD')
+
+
+@pytest.mark.parametrize('terms', [7, 1024, 4099, 90_000])
+def test_long_sums_keep_their_digits(terms):
+  rng = np.random.default_rng(0)
+  x, y = rng.random((3, terms)), rng.random((2, terms))
+  found = jax.jit(linalg.long_product)(
+    jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+  )
+  np.testing.assert_allclose(found, x @ y.T, rtol=5e-7)
