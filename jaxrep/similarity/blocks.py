@@ -119,9 +119,13 @@ class Blocks:
       return f'{name}: {self.rule.undefined}'
     asked = self.arguments.get('k', 0)
     if k < asked:
-      shape = f'n={self.n}, p={self.arrays[name].shape[1]}'
-      return f'{name} has {k} components ({shape}), not k={asked}'
+      return self.too_few(name, k, asked)
     return ''
+
+  def too_few(self, name: str, components: int, asked: int) -> str:
+    """That a side has fewer components than asked for."""
+    shape = f'n={self.n}, p={self.arrays[name].shape[1]}'
+    return f'{name} has {components} components ({shape}), not k={asked}'
 
   def _narrow(self, name: str) -> Float[np.ndarray, 'n p']:
     return inputs.narrow(self.arrays[name], self.rule.centred)

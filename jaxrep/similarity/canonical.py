@@ -47,8 +47,9 @@ def factor(
   """
   u, s = linalg.left_singular(linalg.centre(x, valid))
   wanted = jnp.where(k > 0, k, fewest_components(s, left_out))
-  kept = jnp.minimum(wanted, linalg.rank(s, jnp.sum(valid), x.shape[1]))
-  return Factors(u, kept, kept > 0)
+  rank = linalg.rank(s, jnp.sum(valid), x.shape[1])
+  kept = jnp.minimum(wanted, rank)
+  return Factors(u, kept, kept > 0, rank=rank)
 
 
 def kept(factors: Factors) -> Float[Array, 'n r']:

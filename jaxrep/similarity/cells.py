@@ -80,14 +80,19 @@ class Cells:
   def without(
     self, valid: Bool[np.ndarray, ' n']
   ) -> Float[np.ndarray, ' cell']:
-    """The score of each cell on the valid sentences alone, with their own k."""
+    """The score of each cell on the valid sentences alone, with their own k.
+
+    NaN where a side has no value without the others.
+    """
     first = second = self.blocks.refactored(self.rows, valid)
     if self.columns != self.rows:
       second = self.blocks.refactored(self.columns, valid)
     k_a, k_b = (np.asarray(side.k) for side in (first, second))
     items = self.items
     items = items._replace(k_a=k_a[items.a], k_b=k_b[items.b])
-    return self._scores(first, second, items)
+    defined = np.asarray(first.defined)[items.a]
+    defined &= np.asarray(second.defined)[items.b]
+    return np.where(defined, self._scores(first, second, items), np.nan)
 
   def _factors(self) -> tuple[Factors, Factors]:
     first, second = self.sides

@@ -10,6 +10,9 @@ from jaxtyping import Float, UInt32
 from jaxrep.similarity.measure import Measure
 from jaxrep.types import InputError
 
+_FAR = 40  # exponents of 2 within which no sum leaves float32
+_SMALLEST, _LARGEST = 1e-36, 1e36  # of float32, with room for sums
+
 
 def as_array(name: str, x: Any) -> Float[np.ndarray, 'n p']:
   """The representation as float32, or as float64 if it is no float32."""
@@ -25,11 +28,25 @@ def as_array(name: str, x: Any) -> Float[np.ndarray, 'n p']:
 
 
 def narrow(x: Float[np.ndarray, 'n p'], centred: bool) -> np.ndarray:
-  """Float32; what was wider keeps its digits if the measure centres it."""
-  if x.dtype == np.float32 or not centred:
+  """Float32; what is centred at a scale where no digit is lost.
+
+  What was wider keeps its digits if the measure centres it.
+  """
+  if not centred:
     return x.astype(np.float32, copy=False)
-  x = x - x.mean(axis=0)
-  return (x / np.abs(x).max()).astype(np.float32)
+  exponent = int(np.frexp(largest(x))[1])
+  if x.dtype == np.float32 and abs(exponent) < _FAR:
+    return x
+  x = np.ldexp(x, -exponent)
+  if x.dtype == np.float64:
+    x -= x.mean(axis=0)
+    x /= max(largest(x), np.finfo(x.dtype).tiny)
+  return x.astype(np.float32, copy=False)
+
+
+def largest(x: Float[np.ndarray, 'n p']) -> float:
+  """The largest magnitude; cheaper than that of all magnitudes."""
+  return max(-float(x.min()), float(x.max()))
 
 
 def sentences(arrays: Mapping[str, np.ndarray]) -> int:
@@ -58,9 +75,17 @@ def reason(
   if bad.size:
     row = f'row {bad[0]}' if ids is None else f'sentence {ids[bad[0]]}'
     return f'{name} is not finite in {row} ({bad.size} of n={len(x)})'
-  resolution = 8 * np.finfo(x.dtype).eps * np.abs(x).max()
-  if rule.centred and np.ptp(x, axis=0).max() <= resolution:
-    return f'{name} is constant: its n={len(x)} rows are equal'
+  size = largest(x)
+  if rule.centred:
+    # Halves, since the range of what is largest may be infinite.
+    spread = np.max(x.max(axis=0) / 2 - x.min(axis=0) / 2)
+    if spread <= 4 * np.finfo(x.dtype).eps * size:
+      return f'{name} is constant: its n={len(x)} rows are equal'
+  elif size and not _SMALLEST < size < _LARGEST:
+    return (
+      f'{name} reaches {size:.0e}, beyond float32: divide all representations '
+      'by one number'
+    )
   return ''
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.similarity import newton_schulz
 
-_STRETCH = 1024  # terms of a sum in float32 that cost it few digits
+_STRETCH = 256  # terms of a sum in float32 that cost it few digits
 _exactly = functools.partial(jax.default_matmul_precision, 'highest')
 
 
@@ -136,6 +136,13 @@ def long_product(
 
   starts = jnp.arange(0, x.shape[1], length)
   return jnp.sum(jax.lax.map(part, starts), axis=0)
+
+
+def long_inner(
+  x: Float[Array, 'n m'], y: Float[Array, 'n m']
+) -> Float[Array, '']:
+  """Inner product of two matrices as vectors, a `long_product`."""
+  return long_product(x.reshape(1, -1), y.reshape(1, -1))[0, 0]
 
 
 def _stretch(terms: int) -> int:

@@ -83,13 +83,15 @@ class Factors(NamedTuple):
   `rows` has one row per sentence. `k` is the number of components kept, 0 for
   a measure that keeps none. `defined` is false where the measure has no value.
   `rest` is what does not move when the sentences are reordered, a tuple of
-  arrays.
+  arrays; `rank` is the number of components that there are, where other cuts
+  than the measure's own can be asked for.
   """
 
   rows: Float[Array, '*batch n width']
   k: Int[Array, '*batch']
   defined: Bool[Array, '*batch']
   rest: Any = ()
+  rank: Any = ()
 
 
 class Null(NamedTuple):

@@ -71,9 +71,8 @@ def factor_projector(
 
 
 def score_projectors(fx: Factors, fy: Factors) -> Float[Array, '']:
-  """||U_a' U_b||_F^2 / min(k_a, k_b), summed by rows to keep its digits."""
-  product = jnp.sum(jnp.sum(fx.rows * fy.rows, axis=1))
-  return product * _scale(fx.k, fy.k)
+  """||U_a' U_b||_F^2 / min(k_a, k_b)."""
+  return linalg.long_inner(fx.rows, fy.rows) * _scale(fx.k, fy.k)
 
 
 def _scale(k_a: Any, k_b: Any) -> Any:

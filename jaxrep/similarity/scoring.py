@@ -91,7 +91,10 @@ def _compute(
   first, second = (blocks.take(number) for number in pair)
   a, b = rows[:, 0] % block_store.SIZE, rows[:, 1] % block_store.SIZE
   status = np.where(first.reasons[a] == '', second.reasons[b], first.reasons[a])
-  status = np.where(status == '', _cuts(blocks, rows), status)
+  if rows[:, 2:4].any():
+    ranks = (np.asarray(block.factors.rank) for block in (first, second))
+    most = np.stack([r[i] for r, i in zip(ranks, (a, b), strict=True)], axis=1)
+    status = np.where(status == '', _cuts(blocks, rows, most), status)
   if blocks.rule.same_width:
     status = np.where(status == '', _widths(blocks, rows), status)
   k_a = np.where(rows[:, 2] > 0, rows[:, 2], first.k[a])
@@ -116,21 +119,16 @@ def _compute(
 
 
 def _cuts(
-  blocks: Blocks, rows: Int[np.ndarray, 'cell 5']
+  blocks: Blocks,
+  rows: Int[np.ndarray, 'cell 5'],
+  most: Int[np.ndarray, 'cell 2'],
 ) -> Shaped[np.ndarray, ' cell']:
   """Why a side cannot have as many components as asked; empty if it can."""
-  names, n = list(blocks.arrays), blocks.n
-  width = np.array([x.shape[1] for x in blocks.arrays.values()])
-  most = np.minimum(n - 1, width)
-  reasons = np.full(len(rows), '', object)
-  for side, cut in ((1, 3), (0, 2)):
-    for i in np.flatnonzero(rows[:, cut] > most[rows[:, side]]):
-      place, k = rows[i, [side, cut]]
-      shape = f'n={n}, p={width[place]}'
-      reasons[i] = (
-        f'{names[place]} has at most {most[place]} components ({shape}), '
-        f'not k={k}'
-      )
+  names, reasons = list(blocks.arrays), np.full(len(rows), '', object)
+  for side in (1, 0):
+    for i in np.flatnonzero(rows[:, 2 + side] > most[:, side]):
+      numbers = int(most[i, side]), int(rows[i, 2 + side])
+      reasons[i] = blocks.too_few(names[rows[i, side]], *numbers)
   return reasons
 
 

@@ -193,7 +193,7 @@ def test_a_value_in_range_or_a_reason(name, drawn):
 NO_VALUE = {
   'svcca_heldout': ('all rows but one equal', 'one half do not differ'),
   'svcca_anatome': ('rank 1', 'no component stays below'),
-  'cka_debiased': ('all rows but one equal', 'differ in no pair'),
+  'cka_debiased': ('all rows but one equal', 'more alike than another'),
   'mutual_knn': ('row at the mean', 'lies at the mean'),
   'retrieval_r1': ('row at the mean', 'lies at the mean'),
   'retrieval_csls_r1': ('row at the mean', 'lies at the mean'),
@@ -281,7 +281,7 @@ def test_no_more_components_than_the_rank(seed, rank):
 
 OUTLIER = {  # name: the truth and the farthest outlier it must be told with
   'cka': (oracle.cka, 6),
-  'cka_debiased': (oracle.cka_debiased, 2.5),
+  'cka_debiased': (oracle.cka_debiased, 2),
   'procrustes': (oracle_rows.procrustes, 6),
   'rsa_cosine': (oracle_rows.rsa_cosine, 6),
 }
@@ -332,8 +332,8 @@ def test_a_cut_above_the_components_is_a_reason():
   cells = np.array([[0, 1], [0, 1], [1, 0], [0, 1], [0, 2], [0, 2]])
   cuts = np.array([[3, 5], [4, 5], [5, 4], [2, 17], [4, 5], [0, 3]])
   found = similarity.score_pairs(sides, cells, 'svcca', None, QUICK, cuts=cuts)
-  few = 'x has at most 3 components (n=17, p=3), not k=4'
-  wide = 'y has at most 16 components (n=17, p=30), not k=17'
+  few = 'x has 3 components (n=17, p=3), not k=4'
+  wide = 'y has 16 components (n=17, p=30), not k=17'
   assert list(found.status[:4]) == ['ok', few, few, wide]
   assert found.status[4] in (few, few.replace('x', 'z').replace('k=4', 'k=5'))
   assert found.status[5] == 'ok'
@@ -343,6 +343,44 @@ def test_a_cut_above_the_components_is_a_reason():
   assert np.isfinite(found.value[~bad]).all()
   truth = oracle.svcca(sides['x'], oracle_cca.components(sides['y'], k=5), 1.0)
   assert found.value[0] == pytest.approx(truth, abs=EXACT)
+
+
+def test_a_cut_above_the_rank_is_a_reason():
+  sides = {'x': low_rank(2, True, 0), 'y': healthy(17, 30, 1)}
+  cell, cuts = np.array([[0, 1]] * 2), np.array([[2, 5], [5, 5]])
+  found = similarity.score_pairs(sides, cell, 'svcca', None, QUICK, cuts=cuts)
+  few = 'x has 2 components (n=17, p=30), not k=5'
+  assert found.status.tolist() == ['ok', few]
+
+
+def test_no_interval_where_subsets_have_no_value():
+  x, y = healthy(17, 30, 0), degenerate('all rows but one equal', 17, 30, 1)
+  some = Calibration(permutations=2, replicates=12)
+  alone = similarity.svcca(x, y, k=1, calibration=some)
+  assert alone.value > 0 and alone.ci_low is None and alone.ci_high is None
+  assert similarity.svcca(x, x + x**2, k=1, calibration=some).ci_low is not None
+
+
+@pytest.mark.parametrize('name', CENTRED)
+@pytest.mark.parametrize(
+  'kind', [(np.float32, -122), (np.float32, 126), (float, -1000), (float, 1000)]
+)
+def test_no_scale_of_one_side_matters(name, kind):
+  dtype, exponent = kind
+  sides = [healthy(17, 3, i).astype(np.float32) for i in range(2)]
+  extra = few_neighbours(name, 17)
+  truth = similarity.compare(*sides, name, QUICK, **extra).value
+  sides[0] = np.ldexp(sides[0].astype(dtype), exponent)
+  found = similarity.compare(*sides, name, QUICK, **extra).value
+  assert found == pytest.approx(truth, abs=1e-6)
+
+
+@pytest.mark.parametrize('name', sorted(set(MEASURES) - set(CENTRED)))
+def test_what_float32_cannot_hold_is_named(name):
+  x = healthy(17, 30, 0)
+  for exponent in (200, -200):
+    with pytest.raises(InputError, match=rf'x reaches .e.{abs(exponent)}'):
+      similarity.compare(10.0**exponent * x, x, name, QUICK)
 
 
 def test_impossible_pairs_and_cuts_are_named():

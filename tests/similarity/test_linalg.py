@@ -132,8 +132,10 @@ def test_the_log_says_what_each_backend_does():
 @pytest.mark.parametrize('terms', [7, 1024, 4099, 90_000])
 def test_long_sums_keep_their_digits(terms):
   rng = np.random.default_rng(0)
-  x, y = rng.random((3, terms)), rng.random((2, terms))
+  # Equal terms are the worst: each is rounded the same way.
+  x, y = np.full((3, terms), 0.1), rng.random((2, terms))
+  y[1] = 0.1
   found = jax.jit(linalg.long_product)(
     jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
   )
-  np.testing.assert_allclose(found, x @ y.T, rtol=5e-7)
+  np.testing.assert_allclose(found, x @ y.T, rtol=2e-6)
