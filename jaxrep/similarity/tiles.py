@@ -316,17 +316,15 @@ def is_first() -> bool:
 
 def platform(mesh: Mesh | None) -> str:
   """Where the work is done: cpu, gpu or tpu."""
-  return _device(mesh).platform
+  device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+  return device.platform
 
 
 def room(mesh: Mesh | None) -> int:
   """Bytes of factors that may stay where the work is done."""
-  known = _device(mesh).memory_stats() or {}
-  return known.get('bytes_limit', _UNKNOWN) // 2
-
-
-def _device(mesh: Mesh | None) -> jax.Device:
-  return jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+  # Another process does not know how much memory a device has.
+  own = jax.local_devices(backend=platform(mesh))[0]
+  return (own.memory_stats() or {}).get('bytes_limit', _UNKNOWN) // 2
 
 
 def _share(function: Callable, mesh: Mesh | None, specs: tuple) -> Callable:

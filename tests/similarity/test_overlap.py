@@ -59,16 +59,16 @@ def test_complements_are_used_where_they_are_smaller(monkeypatch):
 
   monkeypatch.setattr(tiles, 'score_items', watch)
   cosines(bases(3), items(40, 44))
-  assert sizes == [16]
+  assert sizes == [8]
   cosines(bases(3), items(40, 44), complete=False)
-  assert sizes == [16, 48]
+  assert sizes == [8, 48]
 
 
 def test_pairs_of_few_sizes_share_a_kernel():
   sizes = np.repeat([10, 20, 40], [3, 100, 5])
   kernels = list(overlap._kernels(np.zeros(108, bool), sizes))
   assert [(len(mine), width) for mine, width, _ in kernels] == [
-    *((103, 32), (5, 48))
+    *((103, 24), (5, 40))
   ]
 
 
