@@ -51,6 +51,7 @@ def test_a_scaled_score_has_a_scaled_floor():
     np.testing.assert_allclose(
       getattr(found, name), getattr(plain, name) * scale, rtol=1e-5
     )
+  # Differences of rounded numbers, divided by small spreads.
   for name in ('z', 'p'):
     np.testing.assert_allclose(
       getattr(found, name), getattr(plain, name), rtol=1e-3
