@@ -60,10 +60,10 @@ def ridge_cca(x, y, ridge=0.1):
     inverses.append(np.linalg.inv(covariance + penalty * np.eye(len(values))))
   cross = sides[0].T @ sides[1]
   squared = np.linalg.eigvals(inverses[0] @ cross @ inverses[1] @ cross.T).real
+  # Behind the smaller rank they are rounding, whose root is no longer small.
   most = min(len(w) for w in weights)
-  return np.sqrt(np.clip(squared, 0, None)).sum() / (
-    weights[0][:most] @ weights[1][:most]
-  )
+  largest = np.sort(np.clip(squared, 0, None))[::-1][:most]
+  return np.sqrt(largest).sum() / (weights[0][:most] @ weights[1][:most])
 
 
 def mean_squared_cca(x, y, variance=0.99, k=None):
