@@ -6,17 +6,24 @@ the tensor's bytes alone.
 """
 
 import json
-import math
-import pickle
 import struct
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from ports.tensors import (
+  CheckpointError,
+  File,
+  Tensor,
+  check_shape,
+  is_count,
+  shown,
+  unreadable,
+)
+from ports.torchfile import open_torch
 
 INDEXES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 FILES = ('model.safetensors', 'pytorch_model.bin', 'checkpoint.pt')
@@ -32,43 +39,7 @@ SAFETENSORS_DTYPES = {
   'U8': np.uint8,
   'BOOL': np.bool_,
 }
-STORAGES = {
-  'DoubleStorage': np.float64,
-  'FloatStorage': np.float32,
-  'HalfStorage': np.float16,
-  'BFloat16Storage': ml_dtypes.bfloat16,
-  'LongStorage': np.int64,
-  'IntStorage': np.int32,
-  'ShortStorage': np.int16,
-  'CharStorage': np.int8,
-  'ByteStorage': np.uint8,
-  'BoolStorage': np.bool_,
-}
-# Classes that training tools leave in checkpoints. Their place is taken by an
-# empty object: neither the class nor its state is ever built.
-INERT = {('argparse', 'Namespace'), ('torch', 'device'), ('torch', 'Size')}
-
-
-class CheckpointError(ValueError):
-  """A checkpoint that cannot be used; the message names the file and why."""
-
-
-class Tensor(NamedTuple):
-  """A tensor in a file: `read` maps it, and the map goes with the array."""
-
-  shape: tuple[int, ...]
-  dtype: np.dtype
-  read: Callable[[], np.ndarray]
-
-
-class Inert:
-  """Stands for an object of a checkpoint that is not a tensor."""
-
-  def __init__(self, *args: Any):
-    pass
-
-  def __setstate__(self, state: Any):
-    pass
+MAX_HEADER = 100_000_000  # the format's own limit
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -83,6 +54,13 @@ def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
       code of its own to run.
   """
   path = Path(path)
+  try:
+    return _open(path)
+  except OSError as error:
+    raise unreadable(path, error) from error
+
+
+def _open(path: Path) -> dict[str, Tensor]:
   if not path.exists():
     raise CheckpointError(f'{path}: no such checkpoint.')
   if path.is_file():
@@ -112,15 +90,27 @@ def files(path: str | Path) -> list[Path]:
 
 def _open_file(path: Path) -> dict[str, Tensor]:
   if path.suffix == '.safetensors':
-    return open_safetensors(path)
-  return state_dict(open_torch(path), path)
+    tensors = open_safetensors(path)
+  else:
+    tensors = state_dict(open_torch(path), path)
+  if not all(type(key) is str and key.isprintable() for key in tensors):
+    raise CheckpointError(f'{path}: holds tensors without a proper name.')
+  return tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:
   try:
-    return json.loads(index.read_text())['weight_map']
-  except (ValueError, KeyError, TypeError) as error:
+    names = json.loads(index.read_bytes().decode())['weight_map']
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise CheckpointError(f'{index}: not an index of shards.') from error
+  if type(names) is not dict or {type(n) for n in names.values()} - {str}:
+    raise CheckpointError(f'{index}: not an index of shards.')
+  for name in set(names.values()):
+    if (index.parent / name).parent != index.parent:
+      raise CheckpointError(
+        f'{index}: {shown(name)!r} lies outside its folder.'
+      )
+  return names
 
 
 def _open_index(index: Path) -> dict[str, Tensor]:
@@ -128,15 +118,13 @@ def _open_index(index: Path) -> dict[str, Tensor]:
   shards = {}
   for name in sorted(set(weight_map.values())):
     shard = index.parent / name
-    if shard.parent != index.parent:
-      raise CheckpointError(f'{index}: {name!r} lies outside its folder.')
-    if not shard.exists():
+    if not shard.is_file():
       raise CheckpointError(
-        f'{shard}: {index.name} names this shard, but it is not there;'
-        ' download it again.'
+        f'{index.parent / shown(name)}: {index.name} names this shard, but it'
+        ' is not there; download it again.'
       )
     shards[name] = _open_file(shard)
-  absent = [k for k, name in weight_map.items() if k not in shards[name]]
+  absent = [shown(k) for k, n in weight_map.items() if k not in shards[n]]
   if absent:
     raise CheckpointError(
       f'{index}: names tensors that its shards lack: {", ".join(absent)}.'
@@ -144,141 +132,70 @@ def _open_index(index: Path) -> dict[str, Tensor]:
   return {key: shards[name][key] for key, name in weight_map.items()}
 
 
-def _mapped(path: Path, dtype: Any, offset: int, count: int) -> np.ndarray:
-  if not count:
-    return np.zeros(0, dtype)
-  return np.memmap(path, dtype, 'r', offset, (count,))
-
-
 def open_safetensors(path: Path) -> dict[str, Tensor]:
   """Reads the header; every tensor's bytes must lie inside the file."""
-  size = path.stat().st_size
+  file = File.of(path)
   try:
-    with open(path, 'rb') as file:
-      (length,) = struct.unpack('<Q', file.read(8))
-      if length > size - 8:
-        raise ValueError('the header is longer than the file')
-      header = json.loads(file.read(length))
-    header.pop('__metadata__', None)
-    start = 8 + length
-    return {k: _safe_tensor(path, start, size, e) for k, e in header.items()}
-  except (ValueError, KeyError, TypeError, struct.error) as error:
+    start, header = _safe_header(file)
+    return {k: _safe_tensor(file, start, k, e) for k, e in header.items()}
+  except CheckpointError:
+    raise
+  except (ValueError, RecursionError) as error:
     raise CheckpointError(
-      f'{path}: not a whole safetensors file ({error}); download it again.'
+      f'{path}: not a whole safetensors file ({str(error)[:200]}); download it'
+      ' again.'
     ) from error
 
 
-def _safe_tensor(path: Path, start: int, size: int, entry: Mapping) -> Tensor:
-  dtype = np.dtype(SAFETENSORS_DTYPES[entry['dtype']])
-  shape = tuple(entry['shape'])
-  begin, end = entry['data_offsets']
-  count = math.prod(shape)
-  if not 0 <= begin <= end <= size - start:
-    raise ValueError(f'a tensor ends at byte {start + end} of {size}')
+def _safe_header(file: File) -> tuple[int, dict[str, Any]]:
+  """Where the tensors begin, and what the header says of each."""
+  if file.size < 8:
+    raise ValueError('it has no header')
+  (length,) = struct.unpack('<Q', file.read(0, 8))
+  if length > file.size - 8:
+    raise ValueError('the header is longer than the file')
+  if length > MAX_HEADER:
+    raise ValueError('the header is longer than the format allows')
+  text = file.read(8, length).decode()
+  header = json.loads(text, object_pairs_hook=_unique)
+  if type(header) is not dict:
+    raise ValueError('the header is not a mapping')
+  header.pop('__metadata__', None)
+  return 8 + length, header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    raise ValueError('the header has two entries of one name')
+  return found
+
+
+def _safe_tensor(file: File, start: int, key: str, entry: Any) -> Tensor:
+  fields = ('dtype', 'shape', 'data_offsets')
+  if type(entry) is not dict or any(field not in entry for field in fields):
+    raise ValueError(f'{shown(key)} lacks a type, a shape or a place')
+  kind, shape, offsets = (entry[field] for field in fields)
+  if type(kind) is not str or kind not in SAFETENSORS_DTYPES:
+    raise ValueError(f'{shown(key)} has a type that is not read here')
+  if type(shape) is not list or type(offsets) is not list:
+    raise ValueError(f'{shown(key)} lacks a shape or a place')
+  dtype = np.dtype(SAFETENSORS_DTYPES[kind])
+  count = check_shape(tuple(shape), dtype, shown(key))
+  if len(offsets) != 2 or not all(map(is_count, offsets)):
+    raise ValueError(f'{shown(key)} is at no place')
+  begin, end = offsets
+  if not begin <= end <= file.size - start:
+    raise ValueError(f'{shown(key)} ends behind the file')
   if end - begin != count * dtype.itemsize:
-    raise ValueError(f'{end - begin} bytes for shape {shape} of {dtype}')
-  return Tensor(
-    shape,
-    dtype,
-    lambda: _mapped(path, dtype, start + begin, count).reshape(shape),
-  )
-
-
-def open_torch(path: Path) -> Any:
-  """The object that torch.save wrote, with `Tensor`s in place of tensors.
-
-  Only dicts, lists, numbers, strings and tensors are built; a known inert
-  class becomes an empty object, and any other is refused.
-  """
-  if not zipfile.is_zipfile(path):
-    raise CheckpointError(
-      f'{path}: not a zip file of torch.save. Files from before PyTorch 1.6 '
-      'have to be loaded and saved again with a newer one.'
+    raise ValueError(
+      f'{shown(key)} has {end - begin} bytes for {count} numbers'
     )
-  with zipfile.ZipFile(path) as archive:
-    names = {info.filename: info for info in archive.infolist()}
-    pickled = [name for name in names if name.endswith('/data.pkl')]
-    if len(pickled) != 1:
-      raise CheckpointError(f'{path}: {len(pickled)} data.pkl in the archive.')
-    folder = pickled[0].removesuffix('data.pkl')
-    with archive.open(pickled[0]) as file:
-      unpickler = _Unpickler(file, path, folder, names)
-      try:
-        return unpickler.load()
-      except CheckpointError:
-        raise
-      except Exception as error:  # a damaged pickle may raise anything
-        raise CheckpointError(f'{path}: cannot be read ({error}).') from error
-
-
-class _Storage(NamedTuple):
-  dtype: np.dtype
-  count: int
-  read: Callable[[], np.ndarray]
-
-
-class _Unpickler(pickle.Unpickler):
-  def __init__(self, file, path: Path, folder: str, names: dict):
-    super().__init__(file)
-    self.path, self.folder, self.names = path, folder, names
-
-  def find_class(self, module: str, name: str) -> Any:
-    if module == 'torch._utils' and name == '_rebuild_tensor_v2':
-      return _rebuild_tensor
-    if module == 'torch._utils' and name == '_rebuild_parameter':
-      return lambda tensor, *_: tensor
-    if module == 'collections' and name == 'OrderedDict':
-      return OrderedDict
-    if module == 'torch' and name in STORAGES:
-      return np.dtype(STORAGES[name])
-    if (module, name) in INERT:
-      return Inert
-    raise CheckpointError(
-      f'{self.path}: refused, because loading it would call {module}.{name}. '
-      'Nothing of it was run. Ask its author for a safetensors file.'
-    )
-
-  def persistent_load(self, pid: Any) -> _Storage:
-    kind, dtype, key, _, count = pid
-    info = self.names.get(f'{self.folder}data/{key}')
-    if kind != 'storage' or not isinstance(dtype, np.dtype) or info is None:
-      raise CheckpointError(f'{self.path}: storage {key!r} cannot be found.')
-    stored = info.compress_type == zipfile.ZIP_STORED
-    if not stored or info.file_size < count * dtype.itemsize:
-      raise CheckpointError(f'{self.path}: storage {key!r} is damaged.')
-
-    def read() -> np.ndarray:
-      return _mapped(self.path, dtype, _data_offset(self.path, info), count)
-
-    return _Storage(dtype, count, read)
-
-
-def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-  """Where a member's bytes begin: behind its local header."""
-  with open(path, 'rb') as file:
-    file.seek(info.header_offset + 26)
-    name, extra = struct.unpack('<HH', file.read(4))
-  return info.header_offset + 30 + name + extra
-
-
-def _rebuild_tensor(
-  storage: _Storage, offset: int, shape: tuple, stride: tuple, *_: Any
-) -> Tensor:
-  last = sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
-  empty = 0 in shape
-  if offset < 0 or any(s < 0 for s in stride):
-    raise CheckpointError('a tensor begins in front of its storage')
-  if not empty and offset + last >= storage.count:
-    raise CheckpointError('a tensor ends behind its storage')
 
   def read() -> np.ndarray:
-    if empty:
-      return np.zeros(shape, storage.dtype)
-    steps = tuple(s * storage.dtype.itemsize for s in stride)
-    flat = storage.read()[offset:]
-    return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+    return file.map(dtype, start + begin, count).reshape(shape)
 
-  return Tensor(tuple(shape), storage.dtype, read)
+  return Tensor(tuple(shape), dtype, read)
 
 
 def state_dict(tree: Any, path: Path) -> dict[str, Tensor]:
