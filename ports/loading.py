@@ -131,13 +131,18 @@ def load(
 
   Raises:
     CheckpointError: Lists every parameter that is missing, every key that is
-      neither used nor ignored, and every shape that differs.
+      neither used nor ignored, and every shape that differs; or names the
+      first tensor that cannot be read.
   """
   sources = match(list(leaves(abstract)), checkpoint, renames, ignored)
 
   def value(leaf: Leaf) -> jax.Array:
     kind = jnp.float32 if leaf.wide else dtype
-    return place(checkpoint[sources[leaf.key]], leaf.rule, kind, sharding)
+    key = sources[leaf.key]
+    try:
+      return place(checkpoint[key], leaf.rule, kind, sharding)
+    except CheckpointError as error:
+      raise CheckpointError(f'{key}: {error}') from error
 
   return _filled(abstract, value)
 

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.torch import load_file, save_file
 
 from ports import loading, nllb, seamless
-from ports.checkpoints import CheckpointError
+from ports.checkpoints import CheckpointError, open_checkpoint
 from tests.ports import reference
 
 
@@ -60,6 +60,16 @@ def test_an_unknown_part_of_the_checkpoint_is_refused(folder):
   edit(folder, lambda t: t.update({'prosody_encoder.weight': torch.ones(2)}))
   with pytest.raises(CheckpointError, match=r'prosody_encoder\.weight: no'):
     reference.port(folder, seamless.TEXT)
+
+
+def test_a_tensor_that_cannot_be_read_is_named(folder):
+  text = seamless.TEXT
+  sizes = text.config(json.loads((folder / 'config.json').read_text()))
+  checkpoint = open_checkpoint(folder)
+  path = folder / 'model-00001-of-00001.safetensors'
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(CheckpointError, match=rf'^\S+weight: .*{path.name}: has'):
+    loading.load(text.abstract(sizes), checkpoint, text.renames, text.ignored)
 
 
 def test_config_values_that_are_not_handled_are_listed():
