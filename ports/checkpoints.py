@@ -64,7 +64,7 @@ def _open(path: Path) -> dict[str, Tensor]:
   if not path.exists():
     raise CheckpointError(f'{path}: no such checkpoint.')
   if path.is_file():
-    return _open_file(path)
+    return _open_index(path) if path.name in INDEXES else _open_file(path)
   for name in INDEXES:
     if (path / name).exists():
       return _open_index(path / name)
@@ -77,17 +77,6 @@ def _open(path: Path) -> dict[str, Tensor]:
   )
 
 
-def files(path: str | Path) -> list[Path]:
-  """The files that `open_checkpoint` reads tensors from."""
-  path = Path(path)
-  if path.is_file():
-    return [path]
-  for name in INDEXES:
-    if (path / name).exists():
-      return sorted({path / part for part in _weight_map(path / name).values()})
-  return [path / name for name in FILES if (path / name).exists()][:1]
-
-
 def _open_file(path: Path) -> dict[str, Tensor]:
   if path.suffix == '.safetensors':
     tensors = open_safetensors(path)
@@ -98,7 +87,8 @@ def _open_file(path: Path) -> dict[str, Tensor]:
   return tensors
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def weight_map(index: Path) -> dict[str, str]:
+  """Tensor → the file beside the index that holds it."""
   try:
     names = json.loads(index.read_bytes().decode())['weight_map']
   except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -114,9 +104,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _open_index(index: Path) -> dict[str, Tensor]:
-  weight_map = _weight_map(index)
+  files_of = weight_map(index)
   shards = {}
-  for name in sorted(set(weight_map.values())):
+  for name in sorted(set(files_of.values())):
     shard = index.parent / name
     if not shard.is_file():
       raise CheckpointError(
@@ -124,12 +114,12 @@ def _open_index(index: Path) -> dict[str, Tensor]:
         ' is not there; download it again.'
       )
     shards[name] = _open_file(shard)
-  absent = [shown(k) for k, n in weight_map.items() if k not in shards[n]]
+  absent = [shown(k) for k, n in files_of.items() if k not in shards[n]]
   if absent:
     raise CheckpointError(
       f'{index}: names tensors that its shards lack: {", ".join(absent)}.'
     )
-  return {key: shards[name][key] for key, name in weight_map.items()}
+  return {key: shards[name][key] for key, name in files_of.items()}
 
 
 def open_safetensors(path: Path) -> dict[str, Tensor]:

@@ -37,6 +37,18 @@ def select(specs: list[TapSpec], fine: bool) -> tuple[TapSpec, ...]:
   return tuple(s for s in specs if fine or s.name.count('/') == 1)
 
 
+def by_depth(text: int, speech: int) -> dict[str, str]:
+  """Speech stage → text stage of the same relative depth, for so many layers.
+
+  The embeddings are compared with each other.
+  """
+  pairs = {'speech/embed': 'text/embed'}
+  for i in range(1, speech + 1):
+    match = max(round(i * text / speech), 1)
+    pairs[f'speech/layer_{i:02}'] = f'text/layer_{match:02}'
+  return pairs
+
+
 def wide(dtype: jax.typing.DTypeLike) -> jnp.dtype:
   """The dtype that sums over `dtype` run in."""
   return jnp.promote_types(dtype, jnp.float32)
@@ -68,22 +80,25 @@ class PointwiseConv(Linear):
 
 
 class DepthwiseConv(nnx.Module):
-  """torch.nn.Conv1d with groups = channels, no bias, causal padding.
+  """torch.nn.Conv1d with groups = channels and no bias.
 
+  It sees the past alone (`causal`), or as much of the past as of the future.
   Written as one multiply-add per kernel position: XLA fuses them, where its
   grouped convolution is many times slower on a CPU.
   """
 
-  def __init__(self, dim: int, size: int, *, rngs: nnx.Rngs):
+  def __init__(self, dim: int, size: int, *, causal: bool, rngs: nnx.Rngs):
     init = nnx.initializers.lecun_normal()
     self.kernel = nnx.Param(init(rngs.params(), (size, dim)))
+    self.past = size - 1 if causal else size // 2
 
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
     kernel = self.kernel[...].astype(wide(x.dtype))
     size, time = kernel.shape[0], x.shape[1]
-    padded = jnp.pad(x, ((0, 0), (size - 1, 0), (0, 0)))
+    sides = (self.past, size - 1 - self.past)
+    padded = jnp.pad(x, ((0, 0), sides, (0, 0)))
     y = sum(kernel[i] * padded[:, i : i + time] for i in range(size))
     return y.astype(x.dtype)
 
@@ -131,6 +146,22 @@ class LayerNorm(nnx.LayerNorm):
     return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
 
 
+class BatchNorm(nnx.Module):
+  """torch.nn.BatchNorm1d by its running statistics, over [batch, time, dim]."""
+
+  def __init__(self, dim: int, *, epsilon: float = 1e-5):
+    self.epsilon = epsilon
+    self.scale, self.bias = nnx.Param(jnp.ones(dim)), nnx.Param(jnp.zeros(dim))
+    self.mean, self.var = nnx.Param(jnp.zeros(dim)), nnx.Param(jnp.ones(dim))
+
+  def __call__(
+    self, x: Float[Array, 'batch time dim']
+  ) -> Float[Array, 'batch time dim']:
+    factor = self.scale[...] / jnp.sqrt(self.var[...] + self.epsilon)
+    y = (x.astype(wide(x.dtype)) - self.mean[...]) * factor + self.bias[...]
+    return y.astype(x.dtype)
+
+
 def glu(x: Float[Array, '*batch two_dim']) -> Float[Array, '*batch dim']:
   """The first half of the channels times the sigmoid of the second."""
   a, b = jnp.split(x, 2, axis=-1)
@@ -150,10 +181,20 @@ def attention(
   allowed: Bool[Array, '#batch #query key'],
   bias: Float[Array, 'batch head query key'] | None = None,
 ) -> Float[Array, 'batch query head_d']:
-  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated.
+  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated."""
+  return mix(attention_weights(q, k, allowed, bias), v)
 
-  A query without any allowed key gets the mean of all values, not NaN: such
-  queries are padding, and nothing valid reads them.
+
+def attention_weights(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  bias: Float[Array, 'batch head query key'] | None = None,
+) -> Float[Array, 'batch head query key']:
+  """softmax(q kᵀ/√d + bias) over the allowed keys.
+
+  A query without any allowed key looks at all of them alike, so that nothing
+  is NaN: such queries are padding, and nothing valid reads them.
   """
   dtype = wide(q.dtype)
   scale = q.shape[-1] ** -0.5
@@ -162,11 +203,21 @@ def attention(
   if bias is not None:
     logits = logits + bias
   logits = jnp.where(allowed[:, None], logits, jnp.finfo(dtype).min)
-  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  return jax.nn.softmax(logits, axis=-1)
+
+
+def mix(
+  weights: Float[Array, 'batch head query key'],
+  v: Float[Array, 'batch key head d'],
+) -> Float[Array, 'batch query head_d']:
+  """Each query's mean of the values, heads concatenated."""
   mixed = jnp.einsum(
-    'bhqk,bkhd->bqhd', weights, v, preferred_element_type=dtype
+    'bhqk,bkhd->bqhd',
+    weights.astype(v.dtype),
+    v,
+    preferred_element_type=wide(v.dtype),
   )
-  return mixed.reshape(*mixed.shape[:2], -1).astype(q.dtype)
+  return mixed.reshape(*mixed.shape[:2], -1).astype(v.dtype)
 
 
 def split_heads(
@@ -187,3 +238,19 @@ def sinusoid(
   exponents = np.arange(half) * (-np.log(10000.0) / (half - 1))
   phase = positions[..., None] * jnp.asarray(np.exp(exponents), jnp.float32)
   return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
+def relative_sinusoid(time: int, dim: int) -> Float[Array, 'distance dim']:
+  """Rows for the distances time − 1 … 1 − time, sine and cosine in turn.
+
+  Column pair m has the frequency 10000^(−2m / dim) (Dai et al., 2019). Its
+  exponent and itself are rounded to float32 as in the references' tables: at
+  thousands of steps that moves the phase by 1e-4.
+  """
+  exponents = np.arange(0, dim, 2, dtype=np.float32)
+  exponents = exponents * np.float32(-np.log(10000.0) / dim)
+  frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+  distances = jnp.arange(time - 1, -time, -1, dtype=jnp.float32)
+  phase = distances[:, None] * frequencies
+  pairs = jnp.stack([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+  return pairs.reshape(len(distances), dim)

@@ -6,7 +6,7 @@ name with a reason, every shape is equal; else one error lists all of it.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from flax import nnx
 
 from ports.checkpoints import CheckpointError, Tensor
 from ports.layers import (
+  BatchNorm,
   DepthwiseConv,
   LayerNorm,
   Linear,
@@ -58,22 +59,49 @@ class Rule(NamedTuple):
     return self.read(np.broadcast_to(np.empty(()), shape)).shape
 
 
+class Layout(NamedTuple):
+  """The names that one tool gives to a network's parameters.
+
+  A checkpoint has this layout if one of its keys matches `marker`. `renames`
+  are (pattern, replacement), applied to its keys in order; `ignored` are
+  (pattern, reason) for keys that are not loaded.
+  """
+
+  name: str
+  marker: str
+  renames: Table = ()
+  ignored: Table = ()
+
+
 class Network(NamedTuple):
   """What a port offers for one modality.
 
   `config` makes the network's sizes from a parsed config.json, `encoder` the
-  network from them, `taps` the list of its taps (sizes, fine).
+  network from them, `taps` the list of its taps (sizes, fine). `layouts` are
+  those of the checkpoints that it reads. `weights` are maps of attention that
+  can be asked for: their taps.
   """
 
   config: Callable[[Mapping[str, Any]], Any]
   encoder: Callable[..., nnx.Module]
   taps: Callable[..., tuple[TapSpec, ...]]
-  renames: Table
-  ignored: Table
+  layouts: tuple[Layout, ...]
+  weights: Callable[[Any], tuple[TapSpec, ...]] = lambda sizes: ()
 
   def abstract(self, sizes: Any) -> nnx.Module:
-    """The network by shape; evaluating a large one takes seconds."""
-    return nnx.eval_shape(lambda: self.encoder(sizes, rngs=nnx.Rngs(0)))
+    """The network by shape."""
+    return nnx.eval_shape(lambda: self.encoder(sizes, rngs=_OneKey(0)))
+
+
+class _OneKey(nnx.Rngs):
+  """Gives the same key to all parameters, whose values nobody sees.
+
+  Counting the keys out, as nnx.Rngs does, takes seconds under `eval_shape`:
+  each count is traced through all that came before it.
+  """
+
+  def params(self) -> jax.Array:
+    return self.default.key[...]
 
 
 # The most derived class comes first.
@@ -83,9 +111,18 @@ RULES: tuple[tuple[type, dict[str, Rule]], ...] = (
   (DepthwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=1)}),
   (StridedConv, {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')}),
   (LayerNorm, {'scale': Rule('weight'), 'bias': Rule('bias')}),
+  (
+    BatchNorm,
+    {
+      'scale': Rule('weight'),
+      'bias': Rule('bias'),
+      'mean': Rule('running_mean'),
+      'var': Rule('running_var'),
+    },
+  ),
   (nnx.Embed, {'embedding': Rule('weight')}),
 )
-KEPT_WIDE = (LayerNorm,)
+KEPT_WIDE = (LayerNorm, BatchNorm)
 
 
 class Leaf(NamedTuple):
@@ -113,8 +150,7 @@ def leaves(model: nnx.Module) -> Iterator[Leaf]:
 def load(
   abstract: nnx.Module,
   checkpoint: Mapping[str, Tensor],
-  renames: Table = (),
-  ignored: Table = (),
+  layouts: tuple[Layout, ...] = (Layout('its own', ''),),
   dtype: jax.typing.DTypeLike = jnp.float32,
   sharding: jax.sharding.Sharding | None = None,
 ) -> nnx.Module:
@@ -124,8 +160,7 @@ def load(
     abstract: The module by shape, as `Network.abstract` gives it.
     checkpoint: Lazy tensors by key, as `ports.checkpoints.open_checkpoint`
       gives them.
-    renames: (pattern, replacement) on checkpoint keys, applied in order.
-    ignored: (pattern, reason) for checkpoint keys that are not loaded.
+    layouts: Those that the checkpoint may have.
     dtype: Of all parameters but those of norms, which stay float32.
     sharding: Of every parameter; None is the default device.
 
@@ -134,7 +169,8 @@ def load(
       neither used nor ignored, and every shape that differs; or names the
       first tensor that cannot be read.
   """
-  sources = match(list(leaves(abstract)), checkpoint, renames, ignored)
+  layout = layout_of(checkpoint, layouts)
+  sources = match(list(leaves(abstract)), checkpoint, layout)
 
   def value(leaf: Leaf) -> jax.Array:
     kind = jnp.float32 if leaf.wide else dtype
@@ -147,20 +183,30 @@ def load(
   return _filled(abstract, value)
 
 
+def layout_of(checkpoint: Iterable[str], layouts: tuple[Layout, ...]) -> Layout:
+  """The first layout whose marker is there."""
+  for layout in layouts:
+    if any(re.search(layout.marker, key) for key in checkpoint):
+      return layout
+  known = ', '.join(f'{one.name} (with {one.marker})' for one in layouts)
+  some = ', '.join(sorted(checkpoint)[:5])
+  raise CheckpointError(
+    f'The checkpoint has none of the known layouts: {known}. Its keys are '
+    f'{some} …'
+  )
+
+
 def match(
-  wanted: list[Leaf],
-  checkpoint: Mapping[str, Tensor],
-  renames: Table,
-  ignored: Table,
+  wanted: list[Leaf], checkpoint: Mapping[str, Tensor], layout: Layout
 ) -> dict[str, str]:
   """Parameter key → checkpoint key, or an error that lists what is wrong."""
   missing = {leaf.key: leaf for leaf in wanted}
   sources: dict[str, str] = {}
   problems = []
   for key in checkpoint:
-    if any(re.search(pattern, key) for pattern, _ in ignored):
+    if any(re.search(pattern, key) for pattern, _ in layout.ignored):
       continue
-    name = rename(key, renames)
+    name = rename(key, layout.renames)
     if name in sources:
       problems.append(f'{key}: the same parameter as {sources[name]}')
     elif name in missing:
@@ -244,9 +290,9 @@ def _filled(abstract: nnx.Module, value: Callable[[Leaf], Any]) -> nnx.Module:
 
 
 def draw(leaf: Leaf, seed: int) -> np.ndarray:
-  if leaf.path[-1] == 'scale':
+  if leaf.path[-1] in ('scale', 'var'):
     return np.ones(leaf.shape, np.float32)
-  if leaf.path[-1] == 'bias':
+  if leaf.path[-1] in ('bias', 'mean'):
     return np.zeros(leaf.shape, np.float32)
   embedding = leaf.path[-1] == 'embedding'
   fan_in = leaf.shape[-1] if embedding else np.prod(leaf.shape[:-1])
@@ -260,6 +306,7 @@ TRANSFORMERS_FIELDS = (
   r'^(_name_or_path|architectures|torch_dtype|dtype|transformers_version)$',
   r'^(chunk_size_feed_forward|id2label|label2id|problem_type|return_dict)$',
   r'^(is_encoder_decoder|tie_word_embeddings|use_cache)$',
+  r'^(output_attentions|output_hidden_states|task_specific_params)$',
 )
 
 
@@ -271,6 +318,8 @@ def read_config(
 ) -> dict[str, Any]:
   """The values of `defaults`, as the config has them.
 
+  A required value may be a pattern, for fields that describe in words.
+
   Raises:
     ConfigError: Lists fields that are in none of the tables, and fields whose
       value is not the required one.
@@ -278,7 +327,7 @@ def read_config(
   problems = []
   for name, value in config.items():
     if name in required:
-      if value != required[name]:
+      if not _is(value, required[name]):
         problems.append(f'{name}={value!r}: only {required[name]!r} is handled')
     elif name not in defaults and not any(re.search(p, name) for p in unread):
       problems.append(f'{name}={value!r}: unknown')
@@ -288,6 +337,12 @@ def read_config(
       + '\n  '.join(problems)
     )
   return {name: config.get(name, value) for name, value in defaults.items()}
+
+
+def _is(value: Any, required: Any) -> bool:
+  if isinstance(required, re.Pattern):
+    return isinstance(value, str) and bool(required.fullmatch(value))
+  return value == required
 
 
 def take(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

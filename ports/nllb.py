@@ -1,7 +1,8 @@
-"""The NLLB text encoder (NLLB Team, 2022): a pre-norm transformer.
+"""The NLLB-200 text encoder (NLLB Team, 2022): a pre-norm transformer.
 
-Reference: `SeamlessM4Tv2Encoder` of transformers 5.23, which is this network
-with its own numbering of positions.
+Seamless and SONAR have the same network with their own numbering of positions
+and tokens. References: `M2M100Encoder` and `SeamlessM4Tv2Encoder` of
+transformers 5.23.
 
 Easily got wrong: embeddings are scaled by √dim; the sinusoid's halves are not
 interleaved and its frequencies divide by dim/2 − 1; the first token stands at
@@ -17,6 +18,8 @@ position `first_position`, and positions count tokens, not padding.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +36,48 @@ from ports.layers import (
   sinusoid,
   split_heads,
 )
+from ports.loading import (
+  TRANSFORMERS_FIELDS,
+  Layout,
+  Network,
+  Table,
+  read_config,
+  take,
+)
+
+# What a config may say without changing the encoder.
+UNREAD = (
+  r'^decoder_',
+  r'dropout$',
+  r'layerdrop$',
+  r'^max_(position_embeddings|length)$',
+  r'^(bos|eos|forced_bos|forced_eos)_token_id$',
+  r'^(init_std|num_hidden_layers|num_beams|tokenizer_class)$',
+  *TRANSFORMERS_FIELDS,
+)
+REQUIRED = {
+  'model_type': 'm2m_100',
+  'activation_function': 'relu',
+  'pad_token_id': 1,
+}
+# NLLB-200 distilled, 600M.
+DEFAULTS = {
+  'vocab_size': 256206,
+  'd_model': 1024,
+  'encoder_layers': 12,
+  'encoder_attention_heads': 16,
+  'encoder_ffn_dim': 4096,
+  'scale_embedding': True,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextConfig:
-  """Sizes, by the names of the checkpoint's config."""
+  """Sizes, by the names of Seamless's config.json.
+
+  The first token stands at `first_position`. A model that reads no more than
+  `max_tokens` of a sentence gets it cut there.
+  """
 
   vocab_size: int
   hidden_size: int
@@ -46,12 +86,19 @@ class TextConfig:
   encoder_ffn_dim: int
   scale_embedding: bool = True
   first_position: int = 2
+  max_tokens: int | None = None
+
+
+def text_config(config: Mapping[str, Any]) -> TextConfig:
+  """From the hub's config.json; refuses what the port does not handle."""
+  values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  dim = values.pop('d_model')
+  return TextConfig(hidden_size=dim, **take(TextConfig, values))
 
 
 class SelfAttention(nnx.Module):
-  def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
-    dim = config.hidden_size
-    self.heads = config.encoder_attention_heads
+  def __init__(self, dim: int, heads: int, *, rngs: nnx.Rngs):
+    self.heads = heads
     self.q_proj = Linear(dim, dim, rngs=rngs)
     self.k_proj = Linear(dim, dim, rngs=rngs)
     self.v_proj = Linear(dim, dim, rngs=rngs)
@@ -68,9 +115,9 @@ class SelfAttention(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-  def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
-    self.fc1 = Linear(config.hidden_size, config.encoder_ffn_dim, rngs=rngs)
-    self.fc2 = Linear(config.encoder_ffn_dim, config.hidden_size, rngs=rngs)
+  def __init__(self, dim: int, ffn: int, *, rngs: nnx.Rngs):
+    self.fc1 = Linear(dim, ffn, rngs=rngs)
+    self.fc2 = Linear(ffn, dim, rngs=rngs)
 
   def __call__(
     self, x: Float[Array, 'batch time dim']
@@ -80,10 +127,11 @@ class FeedForward(nnx.Module):
 
 class Layer(nnx.Module):
   def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
-    self.self_attn_layer_norm = LayerNorm(config.hidden_size, rngs=rngs)
-    self.self_attn = SelfAttention(config, rngs=rngs)
-    self.ffn_layer_norm = LayerNorm(config.hidden_size, rngs=rngs)
-    self.ffn = FeedForward(config, rngs=rngs)
+    dim, heads = config.hidden_size, config.encoder_attention_heads
+    self.self_attn_layer_norm = LayerNorm(dim, rngs=rngs)
+    self.self_attn = SelfAttention(dim, heads, rngs=rngs)
+    self.ffn_layer_norm = LayerNorm(dim, rngs=rngs)
+    self.ffn = FeedForward(dim, config.encoder_ffn_dim, rngs=rngs)
 
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
@@ -129,10 +177,40 @@ class TextEncoder(nnx.Module):
     return tokens, x.astype(tokens.dtype)
 
 
-def taps(config: TextConfig, fine: bool = False) -> tuple[TapSpec, ...]:
-  """The taps of a TextEncoder, in layer order."""
+def specs_of(config: TextConfig) -> list[TapSpec]:
+  """Every tap of a TextEncoder, in order."""
   names = ['text/embed/tokens', 'text/embed']
   for i in range(1, config.encoder_layers + 1):
     names += [f'text/layer_{i:02}/attn', f'text/layer_{i:02}']
   names.append('text/output')
-  return select([TapSpec(n, config.hidden_size) for n in names], fine)
+  return [TapSpec(name, config.hidden_size) for name in names]
+
+
+def taps(config: TextConfig, fine: bool = False) -> tuple[TapSpec, ...]:
+  """The taps of a TextEncoder, in layer order."""
+  return select(specs_of(config), fine)
+
+
+# A layer's parts as M2M100 and as fairseq2 call them.
+LAYER_RENAMES: Table = (
+  (r'^(layers\.\d+)\.(fc[12])\.', r'\1.ffn.\2.'),
+  (r'^(layers\.\d+)\.final_layer_norm\.', r'\1.ffn_layer_norm.'),
+  (r'^(layers\.\d+)\.ffn\.inner_proj\.', r'\1.ffn.fc1.'),
+  (r'^(layers\.\d+)\.ffn\.output_proj\.', r'\1.ffn.fc2.'),
+  (r'^(layers\.\d+)\.self_attn\.output_proj\.', r'\1.self_attn.out_proj.'),
+)
+M2M100 = Layout(
+  'M2M100 of transformers',
+  r'^(model\.shared|(model\.encoder\.)?embed_tokens)\.',
+  renames=(
+    (r'^model\.shared\.', 'embed_tokens.'),
+    (r'^(model\.)?encoder\.', ''),
+    *LAYER_RENAMES,
+  ),
+  ignored=(
+    (r'^model\.encoder\.embed_tokens\.', 'a copy of model.shared'),
+    (r'\bembed_positions\.', 'computed'),
+    (r'^(model\.decoder|lm_head)\.', 'not an encoder'),
+  ),
+)
+TEXT = Network(text_config, TextEncoder, taps, (M2M100,))

@@ -1,16 +1,18 @@
-"""The encoders of SeamlessM4T v2 (Seamless Communication, 2023).
+"""The encoders of SeamlessM4T v1 and v2 (Seamless Communication, 2023).
 
 Text: an NLLB encoder (`ports.nllb`). Speech: a w2v-BERT 2.0 conformer
-(`ports.w2vbert`), an extra feed-forward block, and a length adaptor that turns
-8 frames into one. Reference: `SeamlessM4Tv2Encoder` and
-`SeamlessM4Tv2SpeechEncoder` of transformers 5.23, with sdpa attention.
+(`ports.conformer`; the two versions differ in nothing else), an extra
+feed-forward block, and a length adaptor that turns 8 frames into one.
+References: `SeamlessM4Tv2Encoder` and `SeamlessM4Tv2SpeechEncoder` of
+transformers 5.23, with sdpa attention, and those of v1 without the v2.
+Checkpoints: the hub's, and fairseq2's `.pt` files.
 
 Where we differ on purpose: the reference's adaptor convolutions read padded
 frames, so that its result for an utterance depends on the batch. We zero the
 convolutions' input behind each utterance's end, which gives what the reference
 gives for the utterance alone.
 
-Speech taps after those of `ports.w2vbert`:
+Speech taps after those of `ports.conformer`:
 
 | tap | reference | compared with |
 |---|---|---|
@@ -27,20 +29,22 @@ speech/adaptor/N/….
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ports import nllb, w2vbert
+from ports import conformer, nllb
 from ports.layers import (
   LayerNorm,
   StridedConv,
   Tap,
   TapSpec,
+  by_depth,
   glu,
   select,
   zero_padding,
@@ -48,6 +52,7 @@ from ports.layers import (
 from ports.loading import (
   TRANSFORMERS_FIELDS,
   ConfigError,
+  Layout,
   Network,
   read_config,
   take,
@@ -55,7 +60,7 @@ from ports.loading import (
 
 # What a config may say without changing these two encoders.
 UNREAD = (
-  r'^(t2u|decoder|char|unit|vocoder|upsample|resblock|var_pred|output)_',
+  r'^(t2u|decoder|char|unit|vocoder|upsample|resblock|var_pred)_',
   r'^(lang|spkr)_embed_dim$',
   r'^variance_predictor_kernel_size$',
   r'dropout$',
@@ -64,13 +69,13 @@ UNREAD = (
   r'^(bos|eos)_token_id$',
   r'^(initializer_range|leaky_relu_slope|sampling_rate)$',
   r'^num_(hidden_layers|attention_heads)$',
+  r'^num_conv_pos_embedding',
+  r'^rotary_embedding_base$',
   *TRANSFORMERS_FIELDS,
 )
 REQUIRED = {
-  'model_type': 'seamless_m4t_v2',
   'activation_function': 'relu',
   'speech_encoder_hidden_act': 'swish',
-  'position_embeddings_type': 'relative_key',
   'add_adapter': True,
 }
 # Released values, which the reference's class takes where a config is silent.
@@ -88,43 +93,71 @@ DEFAULTS = {
   'speech_encoder_intermediate_size': 4096,
   'feature_projection_input_dim': 160,
   'conv_depthwise_kernel_size': 31,
-  'left_max_position_embeddings': 64,
-  'right_max_position_embeddings': 8,
-  'speech_encoder_chunk_size': 20000,
-  'speech_encoder_left_chunk_num': 128,
   'adaptor_kernel_size': 8,
   'adaptor_stride': 8,
   'num_adapter_layers': 1,
 }
 
 
+class Version(NamedTuple):
+  """What the configs of one version must say, and what they may."""
+
+  required: dict[str, Any]
+  defaults: dict[str, Any]
+
+
+V1 = Version(
+  REQUIRED
+  | {'model_type': 'seamless_m4t', 'position_embeddings_type': 'relative'},
+  DEFAULTS,
+)
+V2 = Version(
+  REQUIRED
+  | {
+    'model_type': 'seamless_m4t_v2',
+    'position_embeddings_type': 'relative_key',
+  },
+  DEFAULTS
+  | {
+    'left_max_position_embeddings': 64,
+    'right_max_position_embeddings': 8,
+    'speech_encoder_chunk_size': 20000,
+    'speech_encoder_left_chunk_num': 128,
+  },
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechConfig(w2vbert.SpeechConfig):
+class SpeechConfig(conformer.SpeechConfig):
   """A conformer's sizes and the adaptor's."""
 
   adaptor_kernel_size: int = 8
   num_adapter_layers: int = 1
 
 
-def text_config(config: Mapping[str, Any]) -> nllb.TextConfig:
+def text_config(
+  config: Mapping[str, Any], version: Version = V2
+) -> nllb.TextConfig:
   """From the hub's config.json; refuses what the port does not handle."""
-  values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  values = read_config(config, version.defaults, version.required, UNREAD)
   return nllb.TextConfig(
     **take(nllb.TextConfig, values),
     first_position=values['pad_token_id'] + 1,
   )
 
 
-def speech_config(config: Mapping[str, Any]) -> SpeechConfig:
+def speech_config(
+  config: Mapping[str, Any], version: Version = V2
+) -> SpeechConfig:
   """From the hub's config.json; refuses what the port does not handle."""
-  values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  values = read_config(config, version.defaults, version.required, UNREAD)
   kernel, stride = values['adaptor_kernel_size'], values['adaptor_stride']
   if kernel != stride or kernel % 2:
     raise ConfigError(
       f'adaptor_kernel_size={kernel} with adaptor_stride={stride}: only equal,'
       ' even values are handled.'
     )
-  return SpeechConfig(**take(SpeechConfig, values))
+  return SpeechConfig(**take(SpeechConfig, values), batch_norm=version is V1)
 
 
 class AdaptorLayer(nnx.Module):
@@ -136,9 +169,9 @@ class AdaptorLayer(nnx.Module):
     self.residual_conv = StridedConv(dim, 2 * dim, size, rngs=rngs)
     self.self_attn_layer_norm = LayerNorm(dim, rngs=rngs)
     self.self_attn_conv = StridedConv(dim, 2 * dim, size, rngs=rngs)
-    self.self_attn = w2vbert.SelfAttention(config, rngs=rngs)
+    self.self_attn = conformer.SelfAttention(config, rngs=rngs)
     self.ffn_layer_norm = LayerNorm(dim, rngs=rngs)
-    self.ffn = w2vbert.FeedForward(config, jax.nn.relu, rngs=rngs)
+    self.ffn = conformer.FeedForward(config, jax.nn.relu, rngs=rngs)
 
   def __call__(
     self,
@@ -199,9 +232,11 @@ class SpeechEncoder(nnx.Module):
   """Stacked log-mel frames to the states of every stage."""
 
   def __init__(self, config: SpeechConfig, *, rngs: nnx.Rngs):
-    self.feature_projection = w2vbert.FeatureProjection(config, rngs=rngs)
-    self.encoder = w2vbert.Conformer(config, rngs=rngs)
-    self.intermediate_ffn = w2vbert.FeedForward(config, jax.nn.relu, rngs=rngs)
+    self.feature_projection = conformer.FeatureProjection(config, rngs=rngs)
+    self.encoder = conformer.Conformer(config, rngs=rngs)
+    self.intermediate_ffn = conformer.FeedForward(
+      config, jax.nn.relu, rngs=rngs
+    )
     self.adapter = Adaptor(config, rngs=rngs)
     self.inner_layer_norm = LayerNorm(config.hidden_size, rngs=rngs)
 
@@ -219,12 +254,7 @@ class SpeechEncoder(nnx.Module):
     adaptor = self.adapter(x, mask)
     last = adaptor[-1]
     output = Tap('speech/output', self.inner_layer_norm(last.states), last.mask)
-    frames = jnp.repeat(mask, 2, axis=1)
-    before = [
-      Tap(name, x, frames if name == 'speech/embed/fbank' else mask)
-      for name, x in states
-    ]
-    return (*before, *adaptor, output)
+    return (*conformer.taps_of(states, mask), *adaptor, output)
 
 
 def speech_taps(
@@ -235,41 +265,76 @@ def speech_taps(
   for stage in adaptor_stages(config.num_adapter_layers):
     names += [stage + part for part in ('/residual', '/pool', '/attn', '')]
   names.append('speech/output')
-  specs = w2vbert.conformer_taps(config)
+  specs = conformer.specs_of(config)
   specs += [TapSpec(name, config.hidden_size) for name in names]
   return select(specs, fine)
 
 
 def counterparts(text: nllb.TextConfig, speech: SpeechConfig) -> dict[str, str]:
   """Speech stage → the text stage that it is compared with."""
-  pairs = {'speech/embed': 'text/embed'}
-  depth = speech.speech_encoder_layers
-  for i in range(1, depth + 1):
-    match = max(round(i * text.encoder_layers / depth), 1)
-    pairs[f'speech/layer_{i:02}'] = f'text/layer_{match:02}'
+  pairs = by_depth(text.encoder_layers, speech.speech_encoder_layers)
   for stage in ('norm', 'pre_adaptor', 'adaptor', 'output'):
     pairs[f'speech/{stage}'] = 'text/output'
   return pairs
 
 
-TEXT = Network(
-  config=text_config,
-  encoder=nllb.TextEncoder,
-  taps=nllb.taps,
-  renames=((r'^shared\.', 'embed_tokens.'), (r'^text_encoder\.', '')),
-  ignored=(
-    (r'^text_encoder\.embed_tokens\.', 'a copy of shared.weight'),
-    (r'^speech_encoder\.', 'loaded as the speech encoder'),
-    (r'^(text_decoder|lm_head|t2u_model|vocoder)\b', 'not an encoder'),
+DECODERS = (
+  r'^(text_decoder|text_decoder_frontend|final_proj|lm_head|t2u_model|vocoder)\b',
+  'not an encoder',
+)
+OTHER_TEXT = (r'^(shared|text_encoder|text_encoder_frontend)\.', 'text encoder')
+OTHER_SPEECH = (r'^speech_encoder(_frontend)?\.', 'speech encoder')
+TEXT_LAYOUTS = (
+  Layout(
+    'hub',
+    r'^shared\.',
+    renames=(
+      (r'^shared\.', 'embed_tokens.'),
+      (r'^text_encoder\.', ''),
+    ),
+    ignored=(
+      (r'^text_encoder\.embed_tokens\.', 'a copy of shared.weight'),
+      OTHER_SPEECH,
+      DECODERS,
+    ),
+  ),
+  Layout(
+    'fairseq2',
+    r'^text_encoder_frontend\.',
+    renames=(
+      (r'^text_encoder_frontend\.embed\.', 'embed_tokens.'),
+      (r'^text_encoder\.', ''),
+      *nllb.LAYER_RENAMES,
+    ),
+    ignored=(OTHER_SPEECH, DECODERS),
   ),
 )
-SPEECH = Network(
-  config=speech_config,
-  encoder=SpeechEncoder,
-  taps=speech_taps,
-  renames=((r'^speech_encoder\.', ''),),
-  ignored=(
-    (r'^(shared|text_encoder)\.', 'loaded as the text encoder'),
-    (r'^(text_decoder|lm_head|t2u_model|vocoder)\b', 'not an encoder'),
+SPEECH_LAYOUTS = (
+  Layout(
+    'hub',
+    r'^speech_encoder\.feature_projection\.',
+    renames=((r'^speech_encoder\.', ''),),
+    ignored=(OTHER_TEXT, conformer.COUNTER, DECODERS),
+  ),
+  Layout(
+    'fairseq2',
+    r'^speech_encoder_frontend\.',
+    renames=(
+      (r'^speech_encoder\.layer_norm\.', 'inner_layer_norm.'),
+      (r'^speech_encoder\.inner_layer_norm\.', 'encoder.layer_norm.'),
+      (r'^speech_encoder\.inner\.', 'encoder.'),
+      (r'^speech_encoder\.proj1\.', 'intermediate_ffn.intermediate_dense.'),
+      (r'^speech_encoder\.proj2\.', 'intermediate_ffn.output_dense.'),
+      (r'^speech_encoder\.adaptor_layers\.', 'adapter.layers.'),
+      (r'^(adapter\..*\.ffn)\.inner_proj\.', r'\1.intermediate_dense.'),
+      (r'^(adapter\..*\.ffn)\.output_proj\.', r'\1.output_dense.'),
+      *conformer.FAIRSEQ2_FRONTEND,
+      *conformer.renames(r'encoder\.layers|adapter\.layers'),
+    ),
+    ignored=(OTHER_TEXT, conformer.COUNTER, DECODERS),
   ),
 )
+TEXT = Network(text_config, nllb.TextEncoder, nllb.taps, TEXT_LAYOUTS)
+SPEECH = Network(speech_config, SpeechEncoder, speech_taps, SPEECH_LAYOUTS)
+TEXT_V1 = TEXT._replace(config=functools.partial(text_config, version=V1))
+SPEECH_V1 = SPEECH._replace(config=functools.partial(speech_config, version=V1))

@@ -1,4 +1,4 @@
-"""A small SeamlessM4T v2 checkpoint with its tokenizer, in the hub's layout."""
+"""A small SeamlessM4T checkpoint with its tokenizer, in the hub's layout."""
 
 import io
 import json
@@ -26,12 +26,17 @@ def sentences(language: str, count: int) -> list[str]:
   return rows
 
 
-def save(folder, **sizes):
+def save(folder, version='v2', **sizes):
   """Writes config, two shards and tokenizer; returns the folder."""
-  made = reference.config(vocab_size=PIECES + 1 + len(LANGUAGES), **sizes)
+  vocabulary = PIECES + 1 + len(LANGUAGES)
+  made = reference.config(version, vocab_size=vocabulary, **sizes)
   reference.save(folder, made, *reference.encoders(made))
   save_tokenizer(folder)
   return folder
+
+
+def save_v1(folder):
+  return save(folder, 'v1')
 
 
 def save_tokenizer(folder):

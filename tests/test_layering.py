@@ -20,21 +20,26 @@ MAY = {
   'jaxrep.store': set(),
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
+  'jaxrep.models': set(),
+  'jaxrep.sources': {'ports'},
+  'jaxrep.tokenizers': {'jaxrep.sources'},
   'jaxrep.inputs': {'jaxrep.audio'},
-  'jaxrep.models': {'ports', 'jaxrep.audio', 'jaxrep.inputs'},
+  'jaxrep.opened': {
+    *('ports', 'jaxrep.models', 'jaxrep.sources', 'jaxrep.inputs'),
+  },
   'jaxrep.extract': {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),
-    *('jaxrep.inputs', 'jaxrep.mesh'),
+    *('jaxrep.inputs', 'jaxrep.mesh', 'jaxrep.opened'),
   },
   'jaxrep.encoder': {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.inputs'),
-    *('jaxrep.extract', 'jaxrep.mesh'),
+    *('jaxrep.extract', 'jaxrep.mesh', 'jaxrep.opened'),
   },
   'jaxrep.analyses': {'jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'},
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
-    'jaxrep.store',
+    *('jaxrep.store', 'jaxrep.opened'),
   },
 }
 DENIED = {
@@ -44,7 +49,12 @@ DENIED = {
   'jaxrep.store': {'jax', 'flax'},
   'jaxrep.report': {'jax', 'flax'},
 }
-COMPOSITIONS = {'seamless': {'nllb', 'w2vbert'}}
+COMPOSITIONS = {
+  'seamless': {'nllb', 'conformer'},
+  'sonar': {'nllb', 'conformer', 'pooler'},
+  'pooler': {'nllb'},
+  'w2vbert': {'conformer', 'nllb'},
+}
 FILES = sorted(
   path for top in ('ports', 'jaxrep') for path in (ROOT / top).rglob('*.py')
 )

@@ -1,4 +1,4 @@
-"""Tiny SeamlessM4T v2 encoders of the reference, and our ports of them."""
+"""Tiny SeamlessM4T encoders of the reference, v1 and v2, and our ports."""
 
 import json
 
@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from flax import nnx
 from safetensors.torch import save_file
-from transformers import SeamlessM4Tv2Config
+from transformers import SeamlessM4TConfig, SeamlessM4Tv2Config
+from transformers.models.seamless_m4t import modeling_seamless_m4t as hf_v1
 from transformers.models.seamless_m4t_v2 import modeling_seamless_m4t_v2 as hf
 
-from ports import loading
+from ports import loading, seamless
 from ports.checkpoints import open_checkpoint
 
 TINY = {
@@ -24,13 +25,25 @@ TINY = {
   'speech_encoder_layers': 3,
   'speech_encoder_attention_heads': 2,
   'speech_encoder_intermediate_size': 56,
+}
+TINY_V2 = {
+  **TINY,
   'left_max_position_embeddings': 12,
   'right_max_position_embeddings': 5,
 }
+# The relative table of v1 is made anew where an utterance is longer.
+TINY_V1 = {**TINY, 'max_source_positions': 20}
+NETWORKS = {
+  'v1': {'text': seamless.TEXT_V1, 'speech': seamless.SPEECH_V1},
+  'v2': {'text': seamless.TEXT, 'speech': seamless.SPEECH},
+}
 
 
-def config(**changes) -> SeamlessM4Tv2Config:
-  made = SeamlessM4Tv2Config(**{**TINY, **changes})
+def config(version: str = 'v2', **changes):
+  if version == 'v2':
+    made = SeamlessM4Tv2Config(**{**TINY_V2, **changes})
+  else:
+    made = SeamlessM4TConfig(**{**TINY_V1, **changes})
   made._attn_implementation = 'sdpa'
   return made
 
@@ -47,13 +60,19 @@ def redraw(module: torch.nn.Module, seed: int) -> torch.nn.Module:
       parameter.copy_(noise * fan_in**-0.5)
       if 'norm' in name and name.endswith('weight'):
         parameter.add_(1)
+    for name, buffer in module.named_buffers():
+      if name.endswith(('running_mean', 'running_var')):
+        buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
   return module.eval()
 
 
-def encoders(made: SeamlessM4Tv2Config, seed: int = 0):
-  text = redraw(hf.SeamlessM4Tv2Encoder(made), seed)
-  speech = redraw(hf.SeamlessM4Tv2SpeechEncoder(made), seed + 1)
-  return text, speech
+def encoders(made, seed: int = 0):
+  if made.model_type == 'seamless_m4t_v2':
+    classes = hf.SeamlessM4Tv2Encoder, hf.SeamlessM4Tv2SpeechEncoder
+  else:
+    classes = hf_v1.SeamlessM4TEncoder, hf_v1.SeamlessM4TSpeechEncoder
+  text, speech = classes
+  return redraw(text(made), seed), redraw(speech(made), seed + 1)
 
 
 def save(folder, made, text, speech, shards: int = 2):
@@ -82,8 +101,7 @@ def port(folder, network: loading.Network, **options) -> nnx.Module:
   return loading.load(
     network.abstract(sizes(folder, network)),
     open_checkpoint(folder),
-    network.renames,
-    network.ignored,
+    network.layouts,
     **options,
   )
 
@@ -137,8 +155,8 @@ def hooks_of(model: torch.nn.Module) -> dict[str, tuple[str, str]]:
   return hooks
 
 
-def states(model: torch.nn.Module, *args, **kwargs) -> dict[str, np.ndarray]:
-  """Every tap of the reference for one unpadded utterance: [time, dim]."""
+def hooked(hooks, model, *args, **kwargs) -> dict[str, np.ndarray]:
+  """Tap → [time, dim] of one utterance; `hooks` are tap → (module, side)."""
   found, handles = {}, []
 
   def keep(tap, side):
@@ -149,28 +167,34 @@ def states(model: torch.nn.Module, *args, **kwargs) -> dict[str, np.ndarray]:
 
     return hook
 
-  def keep_glu(tap):
-    def hook(_, args, output):
-      found[tap] = torch.nn.functional.glu(output, 1)[0].T.detach().numpy()
-
-    return hook
-
-  for tap, (name, side) in hooks_of(model).items():
-    module = model.get_submodule(name)
+  for tap, (module, side) in hooks.items():
     handles.append(
       module.register_forward_hook(keep(tap, side), with_kwargs=True)
     )
-  if hasattr(model, 'adapter'):
-    for tap, name in ADAPTOR_CONVS.items():
-      module = model.get_submodule(name)
-      handles.append(module.register_forward_hook(keep_glu(tap)))
   with torch.no_grad():
     model(*args, **kwargs)
   for handle in handles:
     handle.remove()
-  if hasattr(model, 'adapter'):
-    stacked = found['speech/embed/stacked']
-    found['speech/embed/fbank'] = stacked.reshape(2 * len(stacked), -1)
+  return found
+
+
+def states(model: torch.nn.Module, *args, **kwargs) -> dict[str, np.ndarray]:
+  """Every tap of the reference for one unpadded utterance: [time, dim]."""
+  hooks = {
+    tap: (model.get_submodule(name), side)
+    for tap, (name, side) in hooks_of(model).items()
+  }
+  if not hasattr(model, 'adapter'):
+    return hooked(hooks, model, *args, **kwargs)
+  convs = {
+    tap: model.get_submodule(name) for tap, name in ADAPTOR_CONVS.items()
+  }
+  hooks |= {tap: (module, 'output') for tap, module in convs.items()}
+  found = hooked(hooks, model, *args, **kwargs)
+  for tap in convs:  # [channel, time], before the gate
+    found[tap] = torch.nn.functional.glu(torch.tensor(found[tap]), 0).T.numpy()
+  stacked = found['speech/embed/stacked']
+  found['speech/embed/fbank'] = stacked.reshape(2 * len(stacked), -1)
   return found
 
 

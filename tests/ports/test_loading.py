@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import transformers
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.torch import load_file, save_file
 
-from ports import loading, nllb, seamless
+from jaxrep import models
+from ports import loading, nllb, seamless, sonar, w2vbert
 from ports.checkpoints import CheckpointError, open_checkpoint
 from tests.ports import reference
 
@@ -69,7 +71,7 @@ def test_a_tensor_that_cannot_be_read_is_named(folder):
   path = folder / 'model-00001-of-00001.safetensors'
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(CheckpointError, match=rf'^\S+weight: .*{path.name}: has'):
-    loading.load(text.abstract(sizes), checkpoint, text.renames, text.ignored)
+    loading.load(text.abstract(sizes), checkpoint, text.layouts)
 
 
 def test_config_values_that_are_not_handled_are_listed():
@@ -116,44 +118,141 @@ def test_a_leaf_is_split_over_devices():
   np.testing.assert_array_equal(value, source.T)
 
 
+MEDIUM = models.MEDIUM
+SHALLOW = {'pooler': {'num_layers': 3}}
+# Published, or counted on the reference's class at its released sizes.
 RELEASED = {
-  'text': (seamless.TEXT, 765_984_768),
-  'speech': (seamless.SPEECH, 635_046_720),
+  'v2 text': (seamless.TEXT, {}, 765_984_768),
+  'v2 speech': (seamless.SPEECH, {}, 635_046_720),
+  'v1 large text': (seamless.TEXT_V1, {}, 765_984_768),
+  'v1 large speech': (seamless.SPEECH_V1, {}, 660_149_568),
+  'v1 medium text': (seamless.TEXT_V1, MEDIUM, 413_511_680),
+  'v1 medium speech': (seamless.SPEECH_V1, MEDIUM, 357_434_688),
+  'sonar text': (sonar.TEXT, {}, 766_091_264),
+  'sonar english speech': (sonar.SPEECH, SHALLOW, 658_084_160),
+  'sonar other speech': (sonar.SPEECH, {}, 708_474_176),
+  # Without masked_spec_embed, a vector for masking in training.
+  'w2v-bert-2.0': (w2vbert.SPEECH, {}, 580_493_120 - 1024),
 }
 
 
 @functools.cache
-def released(network):
-  """The encoder at the sizes that an empty config stands for, by shape."""
-  return network.abstract(network.config({}))
+def released(name):
+  """The encoder at its released sizes, by shape."""
+  network, config, _ = RELEASED[name]
+  return network.abstract(network.config(config))
 
 
-@pytest.mark.parametrize('modality', RELEASED)
-def test_released_sizes_have_the_published_parameter_count(modality):
-  network, published = RELEASED[modality]
-  state = nnx.state(released(network))
-  counted = sum(np.prod(v.shape) for _, v in nnx.to_flat_state(state))
-  assert counted == published
+def counted(module):
+  """Parameters; the running statistics of batch norms are none."""
+  flat = nnx.to_flat_state(nnx.state(module))
+  return sum(
+    int(np.prod(v.shape)) for p, v in flat if p[-1] not in ('mean', 'var')
+  )
 
 
-def test_released_checkpoint_keys_fill_the_released_sizes():
-  """The reference's own names and shapes at full size, by shape alone."""
+@pytest.mark.parametrize('name', RELEASED)
+def test_released_sizes_have_the_published_parameter_count(name):
+  assert counted(released(name)) == RELEASED[name][2]
+
+
+NLLB_SIZES = {
+  '600M': {},
+  '1.3B': {'encoder_layers': 24, 'encoder_ffn_dim': 8192},
+  '3.3B': {'d_model': 2048, 'encoder_layers': 24, 'encoder_ffn_dim': 8192},
+}
+
+
+@pytest.mark.parametrize('name', NLLB_SIZES)
+def test_every_size_of_nllb_follows_from_its_config(name):
+  changes = NLLB_SIZES[name]
+  made = transformers.M2M100Config(vocab_size=256_206, **changes)
   with torch.device('meta'):
-    model = reference.hf.SeamlessM4Tv2Model(reference.SeamlessM4Tv2Config())
-  tied = ('text_encoder.embed_tokens', 'text_decoder.embed_tokens', 'lm_head')
-  checkpoint = {
+    encoder = transformers.M2M100Model(made).encoder
+  module = nllb.TEXT.abstract(
+    nllb.text_config(json.loads(made.to_json_string()))
+  )
+  assert counted(module) == sum(p.numel() for p in encoder.parameters())
+
+
+def hub_state(model):
+  """The shapes of a checkpoint that the reference's class would save."""
+  return {
     key: loading.Tensor(tuple(value.shape), np.dtype(np.float32), None)
     for key, value in model.state_dict().items()
-    if not key.startswith((*tied, 't2u_model.lm_head'))
   }
-  used = 0
-  for network, _ in RELEASED.values():
-    wanted = list(loading.leaves(released(network)))
-    used += len(
-      loading.match(wanted, checkpoint, network.renames, network.ignored)
-    )
+
+
+def used(checkpoint, name):
+  network = RELEASED[name][0]
+  layout = loading.layout_of(checkpoint, network.layouts)
+  return loading.match(list(loading.leaves(released(name))), checkpoint, layout)
+
+
+TIED = ('text_encoder.embed_tokens', 'text_decoder.embed_tokens', 'lm_head')
+COUNTER = 'num_batches_tracked'
+
+
+@pytest.mark.parametrize('version', ['v2', 'v1 large', 'v1 medium'])
+def test_released_seamless_keys_fill_the_released_sizes(version):
+  """The reference's own names and shapes at full size, by shape alone."""
+  changes = MEDIUM if version == 'v1 medium' else {}
+  with torch.device('meta'):
+    if version == 'v2':
+      model = reference.hf.SeamlessM4Tv2Model(reference.SeamlessM4Tv2Config())
+    else:
+      made = reference.SeamlessM4TConfig(**changes)
+      model = reference.hf_v1.SeamlessM4TModel(made)
+  checkpoint = {
+    key: tensor
+    for key, tensor in hub_state(model).items()
+    if not key.startswith((*TIED, 't2u_model.lm_head'))
+  }
+  found = [
+    key
+    for kind in ('text', 'speech')
+    for key in used(checkpoint, f'{version} {kind}').values()
+  ]
   encoders = ('shared.', 'text_encoder.', 'speech_encoder.')
-  assert used == sum(key.startswith(encoders) for key in checkpoint)
+  assert sorted(found) == sorted(
+    key
+    for key in checkpoint
+    if key.startswith(encoders) and not key.endswith(COUNTER)
+  )
+
+
+def test_released_nllb_and_w2vbert_keys_fill_the_released_sizes():
+  made = transformers.M2M100Config(vocab_size=256_206)
+  with torch.device('meta'):
+    text = transformers.M2M100ForConditionalGeneration(made)
+    speech = transformers.Wav2Vec2BertModel(transformers.Wav2Vec2BertConfig())
+  checkpoint = hub_state(text)
+  module = nllb.TEXT.abstract(nllb.text_config({'model_type': 'm2m_100'}))
+  wanted = list(loading.leaves(module))
+  found = loading.match(wanted, checkpoint, nllb.M2M100)
+  copy = 'model.encoder.embed_tokens.weight'
+  assert set(found.values()) == {
+    key
+    for key in checkpoint
+    if key.startswith(('model.shared', 'model.encoder')) and key != copy
+  }
+  checkpoint = hub_state(speech)
+  found = used(checkpoint, 'w2v-bert-2.0')
+  assert set(checkpoint) - set(found.values()) == {'masked_spec_embed'}
+
+
+@pytest.mark.parametrize(
+  'name, tensors',
+  [
+    ('sonar text', 387),
+    ('sonar english speech', 974),
+    ('sonar other speech', 1052),
+  ],
+)
+def test_released_sonar_files_have_as_many_tensors(name, tensors):
+  """In fairseq2's names; each of 24 batch norms counts training steps."""
+  counters = 0 if name == 'sonar text' else 24
+  assert len(list(loading.leaves(released(name)))) + counters == tensors
 
 
 def test_random_weights_depend_on_the_seed_alone():
@@ -171,7 +270,8 @@ def test_random_weights_depend_on_the_seed_alone():
 MEMORY = """
 import sys
 import jax, jax.numpy as jnp
-from ports import loading, nllb, seamless
+from jaxrep import models
+from ports import loading, nllb, seamless, sonar, w2vbert
 from ports.checkpoints import open_checkpoint
 jnp.ones(8).block_until_ready()
 sizes = nllb.TextConfig(vocab_size=2000, hidden_size=512, encoder_layers=12,
