@@ -2,14 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrep import languages, models
+from jaxrep import languages, models, opened
 from jaxrep import mesh as meshes
 from jaxrep.data import batching
 from jaxrep.extract import pooling as poolings
@@ -27,6 +27,7 @@ def load_encoder(
   dtype: str = 'float32',
   prompt: str | None = None,
   fine: bool = False,
+  language: str | None = None,
 ) -> 'Encoder':
   """Loads one encoder onto this process' devices.
 
@@ -37,27 +38,30 @@ def load_encoder(
     dtype: 'float32' or 'bfloat16'.
     prompt: For models that read one.
     fine: Also give the taps inside each stage.
+    language: Whose encoder, of a model that has one for each language; needed
+      for a released one, and then the only language that it encodes.
 
   Raises:
     InputError: An unknown name, or a checkpoint that does not fit.
   """
   if prompt is not None:
     raise InputError(f'{name} reads no prompt.')
-  model = models.open_model(name, modality, str(checkpoint or ''), fine)
+  iso = languages.canonical(language) if language else ''
+  model = opened.open_model(name, modality, str(checkpoint or ''), fine, iso)
   mesh = meshes.local_mesh()
   state = model.weights(dtype, meshes.replicated(mesh))
-  return Encoder(model, state, dtype, mesh)
+  return Encoder(model, state, dtype, mesh, iso)
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
   """One encoder with its weights; made by `load_encoder`."""
 
-  model: models.Model
+  model: opened.Model
   state: Any
   dtype: str
   mesh: Mesh
-  _steps: dict[str | None, Any] = dataclasses.field(default_factory=dict)
+  language: str
 
   @property
   def taps(self) -> tuple[TapSpec, ...]:
@@ -87,22 +91,45 @@ class Encoder:
         that is too short.
     """
     arrays = self._prepare(items, language)
-    lengths = [len(array) for array in arrays]
-    order = sorted(range(len(arrays)), key=lengths.__getitem__)
-    policy = Options().policy(self.model)
-    policy = dataclasses.replace(policy, unit_size=len(arrays))
-    units = batching.units([lengths[i] for i in order], policy)
-    found = [None] * len(arrays)
-    for batch in units[0].batches:
-      members = [order[row] for row in batch.rows]
-      rows = self._run([arrays[i] for i in members], batch, pooling)
-      for i, row in zip(members, rows, strict=True):
-        found[i] = row
-    names = [spec.name for spec in self.taps]
-    by_tap = {name: [row[name] for row in found] for name in names}
+    program = self.model.program
     if pooling is None:
-      return by_tap
-    return {name: np.stack(rows) for name, rows in by_tap.items()}
+      step = frames_step(program, self.dtype, self.mesh)
+      rows = self._run(arrays, step, _frames, self.taps)
+      return {name: [row[name] for row in rows] for name, _ in self.taps}
+    rule = poolings.parse(pooling)
+    step = pooled_step(program, rule, self.dtype, self.mesh)
+    rows = self._run(arrays, step, _vectors, self.taps)
+    return {
+      name: np.stack([row[name] for row in rows]) for name, _ in self.taps
+    }
+
+  def attention(
+    self, items: Sequence[np.ndarray], language: str
+  ) -> dict[str, list[np.ndarray]]:
+    """Where a pooler looks, for models that have one (SONAR's speech).
+
+    Args:
+      items: 1-D float32 waveforms at 16 kHz.
+      language: As for `encode`.
+
+    Returns:
+      Pooler layer's tap → a list of float32 [head, time], in the order of
+      `items`; each head's weights sum to 1.
+
+    Raises:
+      InputError: The model has no pooler, or as `encode`.
+    """
+    program = self.model.program
+    taps = program.network.weights(program.sizes)
+    if not taps:
+      raise InputError(f'{self.model.name} has no pooler to look into.')
+    arrays = self._prepare(items, language)
+    step = frames_step(program._replace(taps=taps), self.dtype, self.mesh)
+    rows = self._run(arrays, step, _frames, taps)
+    return {
+      name.removesuffix('/weights'): [row[name].T for row in rows]
+      for name, _ in taps
+    }
 
   def _prepare(self, items: Sequence[Any], language: str) -> list[np.ndarray]:
     iso = languages.canonical(language)
@@ -110,6 +137,10 @@ class Encoder:
     if not code:
       raise InputError(
         f'{self.model.name} does not cover {language} as {self.model.modality}.'
+      )
+    if self.language not in ('', iso):
+      raise InputError(
+        f'This is the encoder of {self.language}, not of {language}.'
       )
     if len(items) == 0:
       raise InputError('There is nothing to encode.')
@@ -126,38 +157,45 @@ class Encoder:
     return arrays
 
   def _run(
-    self, arrays: list[np.ndarray], batch: batching.Batch, pooling: str | None
+    self,
+    arrays: list[np.ndarray],
+    step: Callable[..., Any],
+    unpack: Callable[..., dict[str, np.ndarray]],
+    taps: Sequence[TapSpec],
   ) -> list[dict[str, np.ndarray]]:
-    """One row of {tap: vector or states} for each array."""
-    devices = self.mesh.size
-    rows = -(-batch.size // devices) * devices
-    dtype = self.model.inputs.dtype
-    padded = pad(arrays, rows, batch.padded_length, dtype)
-    padded = jax.device_put(padded, meshes.by_row(self.mesh))
-    outputs = jax.device_get(self._step(pooling)(self.state, *padded))
-    unpack = self._frames if pooling is None else self._vectors
-    return [unpack(outputs, i) for i in range(len(arrays))]
+    """One row of {tap: vector or states} for each array, in their order."""
+    lengths = [len(array) for array in arrays]
+    order = sorted(range(len(arrays)), key=lengths.__getitem__)
+    policy = Options().policy(self.model)
+    policy = dataclasses.replace(policy, unit_size=len(arrays))
+    units = batching.units([lengths[i] for i in order], policy)
+    found: list[Any] = [None] * len(arrays)
+    for batch in units[0].batches:
+      members = [order[row] for row in batch.rows]
+      rows = -(-batch.size // self.mesh.size) * self.mesh.size
+      dtype, width = self.model.inputs.dtype, batch.padded_length
+      padded = pad([arrays[i] for i in members], rows, width, dtype)
+      padded = jax.device_put(padded, meshes.by_row(self.mesh))
+      outputs = jax.device_get(step(self.state, *padded))
+      for row, i in enumerate(members):
+        found[i] = unpack(outputs, row, taps)
+    return found
 
-  def _step(self, pooling: str | None) -> Any:
-    if pooling not in self._steps:
-      arguments = (self.model, self.dtype, self.mesh)
-      if pooling is None:
-        step = frames_step(*arguments)
-      else:
-        rule = poolings.parse(pooling)
-        step = pooled_step(self.model, rule, self.dtype, self.mesh)
-      self._steps[pooling] = step
-    return self._steps[pooling]
 
-  def _vectors(self, outputs: Any, row: int) -> dict[str, np.ndarray]:
-    return {
-      name: outputs[width][row, position]
-      for width, names in groups(self.model).items()
-      for position, name in enumerate(names)
-    }
+def _vectors(
+  outputs: Any, row: int, taps: Sequence[TapSpec]
+) -> dict[str, np.ndarray]:
+  return {
+    name: outputs[width][row, position]
+    for width, names in groups(taps).items()
+    for position, name in enumerate(names)
+  }
 
-  def _frames(self, outputs: Any, row: int) -> dict[str, np.ndarray]:
-    return {
-      spec.name: states[row][mask[row]].astype(np.float32)
-      for spec, (states, mask) in zip(self.taps, outputs, strict=True)
-    }
+
+def _frames(
+  outputs: Any, row: int, taps: Sequence[TapSpec]
+) -> dict[str, np.ndarray]:
+  return {
+    spec.name: states[row][mask[row]].astype(np.float32)
+    for spec, (states, mask) in zip(taps, outputs, strict=True)
+  }

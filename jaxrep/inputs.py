@@ -4,52 +4,50 @@
 the jit and makes the encoder's inputs and mask of a padded batch.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from jaxrep.registry import resolve
-from jaxrep.types import SAMPLE_RATE, InputError
+from jaxrep.audio.frontends import Frontend
+from jaxrep.types import SAMPLE_RATE
+
+Device = Callable[[Array, Array], tuple[Array, Array]]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+  """A row of `jaxrep.tokenizers`."""
+
+  def encode(self, texts: Sequence[str], code: str) -> list[list[int]]:
+    """Token ids, with the language's token in front and `</s>` behind."""
+    ...
 
 
 class TextInputs:
-  """Strings → token ids, as the model's own tokenizer makes them."""
+  """Strings → token ids, as the model's own tokenizer makes them.
+
+  More than `limit` tokens are cut off at the end, as the references do, which
+  loses `</s>` as well.
+  """
 
   dtype = np.int32
   grid = 16
   minimum = 1
 
-  def __init__(self, tokenizer: str, folder: Path):
-    self._class, self._folder = tokenizer, folder
-
-  @functools.cached_property
-  def _tokenizer(self) -> Any:
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    try:
-      return resolve(self._class).from_pretrained(self._folder)
-    except (OSError, ValueError) as error:
-      raise InputError(
-        f'No tokenizer could be read from {self._folder} ({error}).'
-      ) from error
+  def __init__(self, tokenizer: Tokenizer, limit: int | None = None):
+    self._tokenizer, self.limit = tokenizer, limit
 
   def prepare(self, items: Sequence[str], code: str) -> list[np.ndarray]:
-    """Token ids, with the language's token in front and `</s>` behind."""
-    if not self._knows(code):
-      raise InputError(f'The tokenizer in {self._folder} lacks {code!r}.')
-    self._tokenizer.src_lang = code
-    ids = self._tokenizer(list(items))['input_ids']
-    return [np.asarray(row, self.dtype) for row in ids]
+    """Token ids of each text."""
+    return [ids[: self.limit] for ids in self.whole(items, code)]
 
-  def _knows(self, code: str) -> bool:
-    vocabulary = self._tokenizer.get_vocab()
-    return f'__{code}__' in vocabulary or code in vocabulary
+  def whole(self, items: Sequence[str], code: str) -> list[np.ndarray]:
+    """Token ids of each text, not cut."""
+    rows = self._tokenizer.encode(items, code)
+    return [np.asarray(row, self.dtype) for row in rows]
 
   @staticmethod
   def device(
@@ -64,19 +62,13 @@ class SpeechInputs:
   dtype = np.float32
   grid = 2 * SAMPLE_RATE
 
-  def __init__(
-    self, frontend: Callable[..., tuple[Array, Array]], minimum: int
-  ):
-    self._frontend, self.minimum = frontend, minimum
+  def __init__(self, frontend: Frontend):
+    self.device: Device = frontend.features
+    self.minimum = frontend.minimum
 
   def prepare(self, items: Sequence[np.ndarray], code: str) -> list[np.ndarray]:
     """Float32 at 16 kHz; the language makes no difference to speech."""
     return [np.asarray(item, self.dtype) for item in items]
-
-  def device(
-    self, batch: Float[Array, 'batch sample'], lengths: Int[Array, ' batch']
-  ) -> tuple[Float[Array, 'batch time p'], Bool[Array, 'batch time']]:
-    return self._frontend(batch, lengths)
 
 
 def pad(

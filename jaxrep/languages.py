@@ -1,7 +1,8 @@
 """The 102 languages of FLEURS, and what each model calls them.
 
 `languages.tsv` holds one language a line; its header names the fields of
-`Language`.
+`Language`. `nllb_codes.txt` holds the 202 languages and scripts that NLLB-200
+and SONAR read as text, in the order of their tokens.
 """
 
 import dataclasses
@@ -29,10 +30,12 @@ class Language:
   Africa), SSA (sub-Saharan Africa), SA and SEA (South and South-East Asia),
   CJK. `nllb_level` is NLLB's 'high' or 'low'. `seamless_tier` says what
   SeamlessM4T v2 does with it: T1 speech output too, T2 speech and text in, T3
-  speech in only, T4 nothing. `sonar_licence` is that of the SONAR speech
-  encoder: MIT, NC (non-commercial) or unlisted. SONAR lists a Swedish encoder
-  but publishes no model card for it. `train`, `dev` and `test` count the
-  recordings in FLEURS, `gib` is the size of their archives in GiB.
+  speech in only, T4 nothing. Of the SONAR speech encoder `sonar_licence` is
+  MIT, NC (non-commercial) or unlisted, `sonar_file` the released file and
+  `sonar_pooler` the number of layers of its pooler. SONAR lists a Swedish
+  encoder but publishes no model card for it, so the table has none. `train`,
+  `dev` and `test` count the recordings in FLEURS, `gib` is the size of their
+  archives in GiB.
   """
 
   iso: str
@@ -49,6 +52,8 @@ class Language:
   seamless_tier: str
   sonar_speech: str
   sonar_licence: str
+  sonar_file: str
+  sonar_pooler: int
   train: int
   dev: int
   test: int
@@ -61,6 +66,11 @@ class Language:
       *(self.iso, self.fleurs, self.nllb),
       *(self.seamless_speech, self.seamless_text, self.sonar_speech),
     )
+
+  @property
+  def seamless_medium_text(self) -> str:
+    """SeamlessM4T medium reads NLLB-200's languages as text, all of these."""
+    return self.seamless_text or self.iso
 
 
 def _load() -> dict[str, Language]:
@@ -79,6 +89,9 @@ def _load() -> dict[str, Language]:
 
 
 LANGUAGES = _load()
+NLLB_CODES = tuple(
+  pathlib.Path(__file__).with_name('nllb_codes.txt').read_text().split()
+)
 _BY_CODE = {
   code: language
   for language in LANGUAGES.values()
@@ -140,12 +153,19 @@ def find(code: str) -> Language:
 def canonical(code: str) -> str:
   """The ISO 639-3 code that `code` means.
 
-  Three lower-case letters outside the table pass as they are: people's own
-  corpora may hold languages that FLEURS does not.
+  Three lower-case letters and NLLB codes outside the table pass as they are:
+  people's own corpora may hold languages that FLEURS does not.
   """
-  if code not in _BY_CODE and re.fullmatch('[a-z]{3}', code):
-    return code
-  return find(code).iso
+  spelt = code in NLLB_CODES or re.fullmatch('[a-z]{3}', code)
+  return code if spelt and code not in _BY_CODE else find(code).iso
+
+
+def nllb(code: str) -> str:
+  """The NLLB code of a `canonical` one; empty where there is none, or two."""
+  if code in LANGUAGES:
+    return LANGUAGES[code].nllb
+  written = [one for one in NLLB_CODES if code in (one, one.split('_')[0])]
+  return written[0] if len(written) == 1 else ''
 
 
 def select(spec: str) -> tuple[Language, ...]:

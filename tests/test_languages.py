@@ -23,10 +23,33 @@ def test_the_table_covers_what_the_models_state():
   tiers = {'T1': 36, 'T2': 54, 'T3': 6, 'T4': 6}
   assert _count('seamless_tier') == tiers
   assert _count('nllb_level') == {'high': 50, 'low': 52}
+
+
+def test_sonar_has_57_speech_encoders():
+  """One is English, 20 are under MIT, 36 are not for commercial use."""
   sonar = [one for one in LANGUAGES.values() if one.sonar_speech]
-  assert len(sonar) == 58 and LANGUAGES['swe'] in sonar
-  assert all(bool(o.sonar_speech) == bool(o.sonar_licence) for o in sonar)
-  assert LANGUAGES['eng'].sonar_licence == 'unlisted'
+  assert len(sonar) == len({one.sonar_file for one in sonar}) == 57
+  assert _count('sonar_licence') == {'MIT': 20, 'NC': 36, 'unlisted': 1, '': 45}
+  for one in LANGUAGES.values():
+    version = {'MIT': 'v3ap.', 'NC': 'v5ap.', 'unlisted': ''}
+    code = one.sonar_speech
+    if not code:
+      assert (one.sonar_file, one.sonar_pooler) == ('', 0)
+      continue
+    assert one.sonar_file == f'spenc.{version[one.sonar_licence]}{code}.pt'
+    assert one.sonar_pooler == (3 if one.iso == 'eng' else 6)
+  assert not LANGUAGES['swe'].sonar_speech
+
+
+def test_codes_of_nllb_beyond_the_table():
+  assert languages.nllb('cmn') == 'zho_Hans'
+  assert languages.nllb('ace_Latn') == languages.canonical('ace_Latn')
+  assert languages.nllb('bak') == 'bak_Cyrl'
+  assert languages.nllb('ace') == ''  # written in two scripts
+  assert languages.nllb('xxa') == ''
+  assert {one.nllb for one in LANGUAGES.values()} <= set(languages.NLLB_CODES)
+  with pytest.raises(InputError, match='xyz_Latn'):
+    languages.canonical('xyz_Latn')
 
 
 def test_the_table_sums_to_the_size_of_fleurs():

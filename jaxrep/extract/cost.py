@@ -18,9 +18,14 @@ _SIZE = {'float32': 4, 'float16': 2, 'bfloat16': 2}
 
 
 class Cost(NamedTuple):
-  """Of all entries of one model and modality."""
+  """Of all entries that one program reads.
+
+  `encoders` counts the sets of weights that it runs with, one after another;
+  `weight_bytes` is the size of one.
+  """
 
   title: str
+  encoders: int
   languages: int
   rows: int
   units: int
@@ -35,9 +40,9 @@ class Cost(NamedTuple):
 def costs(entries: Iterable[EntryPlan]) -> Iterator[Cost]:
   groups = collections.defaultdict(list)
   for entry in entries:
-    groups[entry.model.name, entry.model.modality].append(entry)
-  for (name, modality), group in groups.items():
-    yield _cost(f'{name} {modality}', group)
+    groups[entry.model.name, entry.model.program].append(entry)
+  for (name, program), group in groups.items():
+    yield _cost(f'{name} {program.modality}', group)
 
 
 def describe(entries: Iterable[EntryPlan]) -> str:
@@ -57,6 +62,7 @@ def _cost(title: str, group: list[EntryPlan]) -> Cost:
   width = sum(dim for _, dim in model.taps)
   return Cost(
     title,
+    len({id(entry.model) for entry in group}),
     len(group),
     rows,
     sum(len(entry.units) for entry in group),
@@ -74,7 +80,9 @@ def _flops(entry: EntryPlan, state, size: int, length: int) -> float:
   model, options = entry.model, entry.options
   mesh = meshes.local_mesh()
   rule = pooling.parse(options.pooling)
-  step = pooled_step(model, rule, options.precision, mesh, options.specials)
+  step = pooled_step(
+    model.program, rule, options.precision, mesh, options.specials
+  )
   rows = -(-size // mesh.size) * mesh.size
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
@@ -103,10 +111,14 @@ def _describe(cost: Cost, rate: float) -> str:
   return (
     f'{cost.title}: {cost.rows} rows{audio} of {cost.languages} languages in '
     f'{cost.units} units; padding {cost.padding:.0%}\n'
-    f'  weights {cost.weight_bytes / 2**30:.2f} GiB, store '
+    f'  weights {_encoders(cost)}{cost.weight_bytes / 2**30:.2f} GiB, store '
     f'{cost.store_bytes / 2**20:.1f} MiB, {cost.flops:.3g} floating-point '
     f'operations: at least {hours:.2f} h at the {rate:.3g} a second of a '
     f'matrix product on these {jax.device_count()} devices\n'
     f'  {len(cost.shapes)} shapes to compile (batches × rows × length): '
     f'{shapes}'
   )
+
+
+def _encoders(cost: Cost) -> str:
+  return f'{cost.encoders} × ' if cost.encoders > 1 else ''

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrep.data import batching
-from jaxrep.models import Model, language_code
+from jaxrep.models import language_code
+from jaxrep.opened import Model
 from jaxrep.store import Row
 from jaxrep.types import (
   SAMPLE_RATE,
@@ -45,7 +46,10 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class EntryPlan:
-  """One entry of the store before it is computed, rows sorted by length."""
+  """One entry of the store before it is computed, rows sorted by length.
+
+  `cut` counts the texts that are longer than the model reads.
+  """
 
   model: Model
   language: str
@@ -56,6 +60,7 @@ class EntryPlan:
   options: Options
   corpus: str
   dropped: tuple[Dropped, ...]
+  cut: int
 
   @property
   def title(self) -> str:
@@ -85,22 +90,20 @@ def plan_entry(
   language: str,
   options: Options,
   on_bad_input: Literal['error', 'skip'] = 'error',
-) -> EntryPlan | None:
-  """Plans one language; None where the model does not cover it.
+) -> EntryPlan:
+  """Plans one language, which the model covers.
 
   Raises:
     InputError: Nothing usable, or a bad example under `on_bad_input='error'`.
   """
   code = language_code(model.row, model.modality, language)
-  if not code:
-    return None
   examples = corpus.examples(language, model.modality)
   examples, dropped = _usable(model, examples, on_bad_input)
   if not examples:
     raise InputError(
       f'{corpus.title} has no usable {model.modality} in {language}.'
     )
-  tokens = _tokens(model, examples, code)
+  tokens, cut = _tokens(model, examples, code)
   lengths = [len(t) for t in tokens] or [e.samples for e in examples]
   order = batching.order(examples, lengths)
   rows = tuple(
@@ -117,6 +120,7 @@ def plan_entry(
     options,
     corpus.name,
     tuple(dropped),
+    cut,
   )
 
 
@@ -142,10 +146,14 @@ def _usable(
 
 def _tokens(
   model: Model, examples: Sequence[Example], code: str
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], int]:
+  """Token ids of the texts, and how many of them were cut."""
   if model.modality == 'speech':
-    return []
-  return model.inputs.prepare([e.text for e in examples], code)
+    return [], 0
+  whole = model.inputs.whole([e.text for e in examples], code)
+  tokens = [ids[: model.inputs.limit] for ids in whole]
+  pairs = zip(whole, tokens, strict=True)
+  return tokens, sum(len(ids) > len(kept) for ids, kept in pairs)
 
 
 def _row(example: Example, length: int, tokens: np.ndarray | None) -> Row:

@@ -25,7 +25,7 @@ from jaxrep.extract import pooling
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.extract.step import groups, pooled_step
 from jaxrep.inputs import pad
-from jaxrep.models import Model
+from jaxrep.opened import Model
 from jaxrep.types import SAMPLE_RATE, Corpus, InputError
 
 Step = Callable[..., dict[int, jax.Array]]
@@ -50,7 +50,9 @@ def start(plan: EntryPlan, mesh: Mesh) -> Engine:
   model, options = plan.model, plan.options
   state = model.weights(options.precision, meshes.replicated(mesh))
   rule = pooling.parse(options.pooling)
-  step = pooled_step(model, rule, options.precision, mesh, options.specials)
+  step = pooled_step(
+    model.program, rule, options.precision, mesh, options.specials
+  )
   return Engine(model, state, step, mesh)
 
 
@@ -131,7 +133,7 @@ def _run_unit(
     if stop.is_set():
       raise Stopped(plan.title)
     at = slice(batch.rows.start - unit.rows.start, None)
-    for width, names in groups(plan.model).items():
+    for width, names in groups(plan.model.taps).items():
       block = np.asarray(found[width])[: len(batch.rows)]
       for position, name in enumerate(names):
         values[name][at][: len(batch.rows)] = block[:, position]

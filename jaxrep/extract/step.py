@@ -1,6 +1,7 @@
 """The jitted step: a padded batch in, one pooled vector a tap out."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,21 +10,22 @@ from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
 from jaxrep.extract.pooling import Pooling
-from jaxrep.models import Model
+from jaxrep.opened import Program
 from jaxrep.precision import PRECISIONS
-from ports.layers import Tap
+from ports.layers import Tap, TapSpec
 
 
-def groups(model: Model) -> dict[int, list[str]]:
+def groups(taps: Sequence[TapSpec]) -> dict[int, list[str]]:
   """Width → the taps of that width, in layer order."""
   found: dict[int, list[str]] = {}
-  for name, dim in model.taps:
+  for name, dim in taps:
     found.setdefault(dim, []).append(name)
   return found
 
 
+@functools.lru_cache(maxsize=16)
 def pooled_step(
-  model: Model,
+  program: Program,
   pooling: Pooling,
   precision: str,
   mesh: Mesh,
@@ -33,21 +35,25 @@ def pooled_step(
 
   Frames never leave the device. The batch is dealt over the mesh's 'data'
   axis, so its rows are a multiple of the devices. `specials=False` leaves the
-  first and last token of a text (its language and `</s>`) out of the pooling.
+  first and last token of a text (its language and `</s>`) out of the pooling,
+  but for a vector that the model itself makes of all of them. The same
+  arguments give the same step, so encoders that differ in their weights alone
+  are compiled once.
   """
 
   def step(state, batch, lengths):
     with jax.default_matmul_precision(PRECISIONS[precision].matmul):
-      taps = model.forward(state, batch, lengths)
+      taps = program.forward(state, batch, lengths)
     pooled = {}
     for tap in taps:
       mask = tap.mask
-      if model.modality == 'text' and not specials:
+      by_token = program.modality == 'text' and mask.shape == batch.shape
+      if by_token and not specials:
         mask = mask & inner(mask)
       pooled[tap.name] = pooling.of(tap.name)(tap.states, mask)
     return {
       width: jnp.stack([pooled[name] for name in names], axis=1)
-      for width, names in groups(model).items()
+      for width, names in groups(program.taps).items()
     }
 
   whole, rows = meshes.replicated(mesh), meshes.by_row(mesh)
@@ -60,14 +66,15 @@ def inner(mask):
   return following.at[:, 0].set(False)
 
 
+@functools.lru_cache(maxsize=16)
 def frames_step(
-  model: Model, precision: str, mesh: Mesh
+  program: Program, precision: str, mesh: Mesh
 ) -> Callable[..., list[tuple[jax.Array, jax.Array]]]:
   """step(state, batch, lengths) → each tap's states and mask, unpooled."""
 
   def step(state: Any, batch: jax.Array, lengths: jax.Array):
     with jax.default_matmul_precision(PRECISIONS[precision].matmul):
-      taps: tuple[Tap, ...] = model.forward(state, batch, lengths)
+      taps: tuple[Tap, ...] = program.forward(state, batch, lengths)
     return [(tap.states, tap.mask) for tap in taps]
 
   whole, rows = meshes.replicated(mesh), meshes.by_row(mesh)

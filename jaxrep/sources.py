@@ -1,0 +1,212 @@
+"""Where a model's files are: in a folder, in the package, or on the hub.
+
+A hub's files are fetched one by one when they are first needed, so that a run
+can be planned before gigabytes are downloaded for it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from absl import logging
+
+from jaxrep.types import InputError
+from ports import checkpoints, torchfile
+
+BUNDLED = Path(__file__).parent / 'data' / 'bundled'
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Files by name; `name` is what people call the place."""
+
+  name: str
+
+  def file(self, name: str) -> Path | None:
+    """A file's path, fetched if need be; None where there is none."""
+    ...
+
+  def has(self, name: str) -> bool: ...
+
+  def identity(self, name: str) -> str:
+    """Names the contents of a file that is there, without fetching it."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """A folder; `only` is the one file of weights that was asked for."""
+
+  name: str
+  path: Path
+  only: str = ''
+
+  def file(self, name: str) -> Path | None:
+    path = self.path / name
+    return path if path.is_file() else None
+
+  def has(self, name: str) -> bool:
+    return self.file(name) is not None
+
+  def identity(self, name: str) -> str:
+    return contents(self.path / name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hub:
+  """A repository of the Hugging Face hub, through its own cache.
+
+  HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE act as in huggingface_hub.
+  """
+
+  name: str
+
+  def file(self, name: str) -> Path | None:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+
+    try:
+      return Path(huggingface_hub.hf_hub_download(self.name, name))
+    except EntryNotFoundError:
+      return None
+    except (HTTPError, OSError) as error:
+      raise self._unreachable(name, error) from error
+
+  def cached(self, name: str) -> Path | None:
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(self.name, name)
+    return Path(found) if isinstance(found, str) else None
+
+  def has(self, name: str) -> bool:
+    return self._etag(name) is not None
+
+  def identity(self, name: str) -> str:
+    """The hub's own name of the contents, which its cache keeps as well."""
+    return str(self._etag(name))
+
+  def _etag(self, name: str) -> str | None:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+
+    if path := self.cached(name):
+      return contents(path)
+    url = huggingface_hub.hf_hub_url(self.name, name)
+    try:
+      return huggingface_hub.get_hf_file_metadata(url).etag
+    except EntryNotFoundError:
+      return None
+    except (HTTPError, OSError) as error:
+      raise self._unreachable(name, error) from error
+
+  def _unreachable(self, name: str, error: Exception) -> InputError:
+    reason = str(error.__cause__ or error).split('\n', 1)[0]
+    return InputError(
+      f'Cannot download {name} of {self.name} ({reason}). Check the network '
+      'and HF_ENDPOINT, or give a downloaded folder: '
+      '--checkpoints=<model>=<folder>.'
+    )
+
+
+def open_source(place: str) -> Folder | Hub:
+  """What a folder, a file, 'bundled:<folder>' or the id of a repository means.
+
+  Raises:
+    InputError: Neither a path nor a repository's id.
+  """
+  if place.startswith('bundled:'):
+    return Folder(place, BUNDLED / place.removeprefix('bundled:'))
+  path = Path(place).expanduser()
+  if path.is_file():
+    return Folder(place, path.parent, path.name)
+  if path.is_dir():
+    return Folder(place, path)
+  if place.count('/') != 1 or place.startswith(('.', '~', '/')):
+    raise InputError(
+      f'--checkpoints: {place} is neither a path nor the id of a '
+      'repository on the hub (owner/name).'
+    )
+  return Hub(place)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """The weights of one encoder in a source.
+
+  `released` is the file's own name where its maker has one for it; otherwise
+  weights have the hub's usual names.
+  """
+
+  source: Folder | Hub
+  licence: str
+  released: str = ''
+
+  @functools.cached_property
+  def file(self) -> str:
+    """The file of weights, or the index that names several.
+
+    Raises:
+      InputError: Nothing of a known name is there.
+    """
+    if isinstance(self.source, Folder) and self.source.only:
+      return self.source.only
+    names = [self.released] if self.released else []
+    names += [*checkpoints.INDEXES, *checkpoints.FILES]
+    for name in names:
+      if self.source.has(name):
+        return name
+    raise InputError(
+      f'No checkpoint in {self.source.name}; looked for {", ".join(names)}.'
+    )
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Names the contents of all files of weights; nothing large is fetched."""
+    parts = [self.source.identity(name) for name in self._parts()]
+    return hashlib.sha256(' '.join(parts).encode()).hexdigest()
+
+  def fetch(self) -> Path:
+    """The path for `ports.checkpoints`; tells the licence before a download."""
+    for name in (self.file, *self._parts()):
+      if isinstance(self.source, Hub) and not self.source.cached(name):
+        logging.warning(
+          'Downloading %s of %s. Licence: %s',
+          name,
+          self.source.name,
+          self.licence,
+        )
+      path = self.source.file(name)
+      if path is None:
+        raise InputError(f'{self.source.name} has no {name} any more.')
+    return self.source.file(self.file)
+
+  def _parts(self) -> Iterator[str]:
+    """The files that tensors are read from."""
+    if self.file not in checkpoints.INDEXES:
+      return iter((self.file,))
+    index = self.source.file(self.file)
+    return iter(sorted(set(checkpoints.weight_map(index).values())))
+
+
+def contents(path: Path) -> str:
+  """Names a file's contents: as the hub does, by sums in it, or by SHA-256.
+
+  A link in the hub's cache points at a blob that is named by its contents. The
+  sums that a torch file keeps of its parts spare reading gigabytes of what a
+  training left behind.
+  """
+  if path.is_symlink() and path.resolve().parent.name == 'blobs':
+    return path.resolve().name
+  status = path.stat()
+  return _contents(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache
+def _contents(path: Path, size: int, modified: int) -> str:
+  if found := torchfile.fingerprint(path):
+    return found
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

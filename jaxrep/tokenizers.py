@@ -1,0 +1,130 @@
+"""Texts → token ids, by the rules of each family of text encoders."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sentencepiece
+
+from jaxrep import languages
+from jaxrep.sources import Source
+from jaxrep.types import InputError
+
+Ids = list[list[int]]
+# The hub's tokenizers of 98 languages call Standard Malay by the code of
+# colloquial Malay; the token that the model was trained with is the same.
+_ALSO = {'zsm': 'zlm'}
+
+
+class Seamless:
+  """SeamlessM4T's, as transformers makes it from the hub's files."""
+
+  FILES = (
+    *('tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.json'),
+    *('added_tokens.json', 'tokenizer.model', 'sentencepiece.bpe.model'),
+  )
+
+  def __init__(self, source: Source, config: Mapping[str, Any]):
+    self._source = source
+
+  @functools.cached_property
+  def _tokenizer(self) -> Any:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    found = [path for name in self.FILES if (path := self._source.file(name))]
+    if not found:
+      raise InputError(f'{self._source.name} holds no tokenizer.')
+    try:
+      return transformers.SeamlessM4TTokenizer.from_pretrained(found[0].parent)
+    except (OSError, ValueError) as error:
+      raise InputError(
+        f'No tokenizer could be read from {self._source.name} ({error}).'
+      ) from error
+
+  def encode(self, texts: Sequence[str], code: str) -> Ids:
+    """Token ids, with the language's token in front and `</s>` behind."""
+    known = self._tokenizer.get_vocab()
+    codes = (code, _ALSO.get(code, code))
+    there = [one for one in codes if f'__{one}__' in known]
+    if not there:
+      raise InputError(f'The tokenizer of {self._source.name} lacks {code!r}.')
+    self._tokenizer.src_lang = there[0]
+    return self._tokenizer(list(texts))['input_ids']
+
+
+class Numbering(NamedTuple):
+  """Where the specials of a sentencepiece model stand among the token ids.
+
+  Its other pieces follow one id later than their own number.
+  """
+
+  unknown: int
+  end: int
+
+
+FAIRSEQ2 = Numbering(unknown=1, end=3)
+TRANSFORMERS = Numbering(unknown=3, end=2)
+
+
+class Nllb:
+  """NLLB-200's and SONAR's: the pieces' numbers + 1, the languages behind them.
+
+  fairseq2 counts pad, unk, bos, eos from 0, transformers bos, pad, eos, unk. A
+  checkpoint whose config.json is of transformers has transformers' numbering.
+  Nothing is done to a text but by the sentencepiece model itself, and a special
+  token that is written out in it stays text. The languages are the 202 of
+  NLLB-200, or those that a tokens.json beside the checkpoint lists in `langs`.
+  """
+
+  FILES = (
+    *('sentencepiece.source.256000.model', 'sentencepiece.bpe.model'),
+    *('sentencepiece.model', 'tokenizer.model'),
+  )
+
+  def __init__(self, source: Source, config: Mapping[str, Any]):
+    self._source = source
+    hub = config.get('model_type') == 'm2m_100'
+    self._numbering = TRANSFORMERS if hub else FAIRSEQ2
+
+  @functools.cached_property
+  def _pieces(self) -> sentencepiece.SentencePieceProcessor:
+    found = [path for name in self.FILES if (path := self._source.file(name))]
+    if not found:
+      raise InputError(
+        f'{self._source.name} holds no tokenizer; looked for '
+        f'{", ".join(self.FILES)}.'
+      )
+    try:
+      return sentencepiece.SentencePieceProcessor(model_file=str(found[0]))
+    except (OSError, RuntimeError) as error:
+      raise InputError(f'{found[0]} is no sentencepiece model.') from error
+
+  @functools.cached_property
+  def _languages(self) -> dict[str, int]:
+    """Language → token id."""
+    listed = self._source.file('tokens.json')
+    codes = languages.NLLB_CODES
+    if listed:
+      try:
+        codes = tuple(map(str, json.loads(listed.read_text())['langs']))
+      except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{listed}: lists no `langs` ({error}).') from error
+    first = self._pieces.get_piece_size() + 1
+    return {code: first + i for i, code in enumerate(codes)}
+
+  def encode(self, texts: Sequence[str], code: str) -> Ids:
+    """Token ids, with the language's token in front and `</s>` behind."""
+    if code not in self._languages:
+      raise InputError(f'The tokenizer of {self._source.name} lacks {code!r}.')
+    unknown, end = self._numbering
+    own = self._pieces.unk_id()
+    return [
+      [
+        self._languages[code],
+        *(unknown if piece == own else piece + 1 for piece in pieces),
+        end,
+      ]
+      for pieces in self._pieces.encode(list(texts))
+    ]

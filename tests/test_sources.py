@@ -1,0 +1,147 @@
+"""Where checkpoints are found, over a loopback mirror of the hub too."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from jaxrep import sources
+from jaxrep.types import InputError
+from tests import command, mirror
+from tests.ports import sonar_reference, test_nllb, test_w2vbert
+
+LOAD = """
+import sys, numpy as np, jaxrep
+from jaxrep import opened
+from jaxrep.jobs.encoders import Encoders
+name, modality, language = sys.argv[1:]
+model = opened.open_model(name, modality, language=language)
+print('opened', model.fingerprint, len(model.taps))
+encoder = jaxrep.load_encoder(name, modality, language=language or None)
+print('loaded', encoder.model.fingerprint)
+"""
+
+
+def load(url, home, *arguments, offline='0'):
+  """Opens and loads a released encoder in a process of its own."""
+  return subprocess.run(
+    [sys.executable, '-c', LOAD, *arguments],
+    env=command.environment(
+      HF_ENDPOINT=url, HF_HOME=str(home), HF_HUB_OFFLINE=offline
+    ),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def fetched(home):
+  return {path.name for path in home.glob('hub/*/snapshots/*/*')}
+
+
+def test_a_speech_encoder_is_downloaded_when_it_is_loaded(tmp_path):
+  """Only its own file, and its licence is told first."""
+  repo, home = tmp_path / 'repo', tmp_path / 'home'
+  for name in ('spenc.eng.pt', 'spenc.v5ap.hin.pt', 'spenc.v3ap.fra.pt'):
+    sonar_reference.save_speech(repo / name, 3 if 'eng' in name else 6)
+  with mirror.serve({'facebook/SONAR': repo}) as url:
+    result = load(url, home, 'sonar', 'speech', 'hin')
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert fetched(home) == {'config.json', 'spenc.v5ap.hin.pt'}
+    told = result.stderr.index(
+      'Downloading spenc.v5ap.hin.pt of facebook/SONAR. Licence: CC-BY-NC-4.0'
+    )
+    assert 'Downloading' not in result.stderr[told + 20 :]
+    opened, loaded = result.stdout.splitlines()
+    assert opened.split()[1] == loaded.split()[1]
+    result = load(url, home, 'sonar', 'speech', 'eng')
+    assert 'spenc.eng.pt of facebook/SONAR. Licence: none listed' in (
+      result.stderr
+    )
+  # What is in the cache is enough, and has the same name there.
+  again = load(
+    'http://127.0.0.1:9', home, 'sonar', 'speech', 'hin', offline='1'
+  )
+  assert again.returncode == 0, again.stderr[-2000:]
+  assert again.stdout.splitlines()[0] == opened
+  assert 'Downloading' not in again.stderr
+
+
+def test_what_the_hub_lacks_is_named(tmp_path):
+  repo = tmp_path / 'repo'
+  sonar_reference.save_speech(repo / 'spenc.eng.pt', 3)
+  with mirror.serve({'facebook/SONAR': repo}) as url:
+    result = load(url, tmp_path / 'home', 'sonar', 'speech', 'hin')
+  assert 'InputError: No checkpoint in facebook/SONAR; looked for' in (
+    result.stderr
+  )
+  assert 'spenc.v5ap.hin.pt' in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+  'name, modality, repo, save, file',
+  [
+    (
+      'nllb-200-600m',
+      'text',
+      'facebook/nllb-200-distilled-600M',
+      test_nllb.save,
+      'pytorch_model.bin',
+    ),
+    (
+      'w2v-bert-2.0+nllb-200-600m',
+      'speech',
+      'facebook/w2v-bert-2.0',
+      test_w2vbert.save,
+      'model.safetensors',
+    ),
+  ],
+)
+def test_the_hubs_usual_names(tmp_path, name, modality, repo, save, file):
+  save(tmp_path / 'repo')
+  (tmp_path / 'repo/flax_model.msgpack').write_bytes(b'not wanted')
+  with mirror.serve({repo: tmp_path / 'repo'}) as url:
+    result = load(url, tmp_path / 'home', name, modality, '')
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert fetched(tmp_path / 'home') == {'config.json', file}
+
+
+def test_shards_are_found_by_their_index(tmp_path):
+  weight_map = {}
+  for name in ('a', 'b'):
+    torch.save({name: torch.ones(3)}, tmp_path / f'part-{name}.bin')
+    weight_map[name] = f'part-{name}.bin'
+  index = tmp_path / 'pytorch_model.bin.index.json'
+  index.write_text(json.dumps({'weight_map': weight_map}))
+  checkpoint = sources.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
+  assert checkpoint.fetch() == index
+  before = checkpoint.fingerprint
+  torch.save({'b': torch.zeros(3)}, tmp_path / 'part-b.bin')
+  again = sources.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
+  assert again.fingerprint != before
+
+
+def test_contents_are_named_by_what_they_are(tmp_path):
+  """Not by the file's name or date; of a torch file by the sums inside."""
+  for name, save in (
+    ('one.safetensors', lambda path, x: save_file({'a': x}, path)),
+    ('one.pt', lambda path, x: torch.save({'a': x}, path)),
+  ):
+    path, other, copy = (tmp_path / f'{i}{name}' for i in range(3))
+    save(path, torch.ones(3))
+    save(other, torch.zeros(3))
+    shutil.copy(path, copy)
+    os.utime(copy, (1, 1))
+    assert sources.contents(path) == sources.contents(copy)
+    assert sources.contents(path) != sources.contents(other)
+
+
+def test_a_place_that_is_none_is_named():
+  for place in ('no such folder', './x/y', 'a/b/c'):
+    with pytest.raises(InputError, match='neither a path nor the id'):
+      sources.open_source(place)
