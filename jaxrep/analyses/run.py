@@ -47,11 +47,11 @@ class Run:
     }
 
   def languages(self, model: str, *modalities: str) -> list[str]:
-    """The languages that a model has in all of `modalities`."""
+    """The compared languages that a model has in all of `modalities`."""
     covered = self.definition['models'][model]['languages']
     return [
       language
-      for language in self.definition['languages']
+      for language in self.definition['compared_languages']
       if all(language in covered[modality] for modality in modalities)
     ]
 
@@ -171,7 +171,7 @@ def _read_definition(path: epath.Path) -> dict[str, Any]:
       f'{path} is not valid JSON ({error}): run `python run.py extract '
       f'--workdir={path.parent}` again.'
     ) from error
-  if 'measures' not in definition:
+  if not {'measures', 'compared_languages'} <= set(definition):
     raise InputError(
       f'{path} is newer than the scores beside it: run `python run.py compare '
       f'--workdir={path.parent}` again.'

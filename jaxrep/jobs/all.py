@@ -19,9 +19,12 @@ class Config(extract.Config, compare.Config):
 
 def run(config: Config) -> None:
   from jaxrep import mesh
+  from jaxrep.jobs.sides import compared
 
   compare.check(config)
-  extract.run(config)
+  extract.plan_and_extract(
+    config, lambda plan: compared(plan.definition, config.language_set)
+  )
   mesh.wait_for_all('extracted')
   compare.compare(config)
   if mesh.is_first():

@@ -97,6 +97,9 @@ def cells_of(
   matching = [(tap, tap) for tap in taps[0]]
   if kind_a != kind_b:
     matching = [(text, speech) for speech, text in counterparts.items()]
+  # The encoder of one language may have fewer layers than that of another.
+  there = [set(names) for names in taps]
+  matching = [(a, b) for a, b in matching if a in there[0] and b in there[1]]
   chosen: Iterable[tuple[str, str]] = itertools.product(*taps)
   if layers == 'matching':
     chosen = matching

@@ -117,6 +117,7 @@ def compare(config: Config) -> None:
       calibration=_calibration(config),
       layer_pairs=config.layer_pairs,
       common_ids=config.common_ids,
+      language_set=config.language_set,
       minimum_ids=config.minimum_ids,
       ceiling=config.ceiling,
     ),

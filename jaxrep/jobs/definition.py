@@ -12,9 +12,11 @@ from absl import logging
 from etils import epath
 
 import jaxrep
-from jaxrep import languages, models
+from jaxrep import languages
 from jaxrep.data import open_corpus
 from jaxrep.extract.plan import EntryPlan, Options, plan_entry
+from jaxrep.jobs import encoders
+from jaxrep.jobs.encoders import Encoders
 from jaxrep.jobs.settings import Selection
 from jaxrep.types import Corpus, CorpusOptions, Dropped, InputError
 
@@ -43,7 +45,7 @@ def make_plan(config: Selection) -> Plan:
     )
   corpus = open_corpus(config.corpus, _corpus_options(config))
   wanted = _languages(config, corpus)
-  opened = _models(config)
+  families = encoders.open_families(config)
   options = Options(
     precision=config.precision,
     pooling=config.pooling,
@@ -54,16 +56,14 @@ def make_plan(config: Selection) -> Plan:
     store_dtype=config.store_dtype,
   )
   entries = tuple(
-    entry
-    for model in opened
+    plan_entry(model, corpus, language, options, config.on_bad_input)
+    for family in families
     for language in wanted
-    if (
-      entry := plan_entry(model, corpus, language, options, config.on_bad_input)
-    )
+    if (model := family.of(language))
   )
   if not entries:
     raise InputError('No model covers any of the languages: nothing to do.')
-  definition = _definition(config, corpus, wanted, opened, entries)
+  definition = _definition(config, corpus, wanted, families, entries)
   return Plan(corpus, entries, definition)
 
 
@@ -110,40 +110,11 @@ def _languages(config: Selection, corpus: Corpus) -> tuple[str, ...]:
   return chosen
 
 
-def _models(config: Selection) -> list[models.Model]:
-  checkpoints = dict(_assignment(text) for text in config.checkpoints)
-  unused = sorted(set(checkpoints) - set(config.models))
-  if unused:
-    raise InputError(
-      f'--checkpoints names {", ".join(unused)}, which --models does not.'
-    )
-  unknown = set(config.modalities) - {'text', 'speech'}
-  if unknown or not config.modalities:
-    raise InputError('--modalities takes text, speech, or both.')
-  return [
-    models.open_model(
-      name, modality, checkpoints.get(name, ''), config.taps == 'fine'
-    )
-    for name in config.models
-    for modality in ('text', 'speech')
-    if modality in config.modalities
-  ]
-
-
-def _assignment(text: str) -> tuple[str, str]:
-  name, equals, source = text.partition('=')
-  if not equals or not source:
-    raise InputError(
-      f'--checkpoints={text}: write model=folder or model=hub id.'
-    )
-  return name, source
-
-
 def _definition(
   config: Selection,
   corpus: Corpus,
   wanted: tuple[str, ...],
-  opened: list[models.Model],
+  families: list[Encoders],
   entries: tuple[EntryPlan, ...],
 ) -> dict[str, Any]:
   known = languages.LANGUAGES
@@ -167,52 +138,14 @@ def _definition(
     'resource_classes': {i: classes[i] for i in wanted if i in classes},
     'resource_source': languages.resource_source(config.resource_table),
     'models': {
-      name: _describe_model(name, opened, entries, config)
+      name: encoders.describe(name, families, entries, config)
       for name in config.models
     },
     'sentences': {iso: _counts(iso, entries) for iso in wanted},
     'dropped': [dataclasses.asdict(d) for d in _unique(dropped)],
     'recordings': config.recordings,
     'versions': _versions(),
-    'warnings': _warnings(wanted, opened, entries),
-  }
-
-
-def _describe_model(
-  name: str,
-  opened: list[models.Model],
-  entries: tuple[EntryPlan, ...],
-  config: Selection,
-) -> dict[str, Any]:
-  sides = {m.modality: m for m in opened if m.name == name}
-  row = models.MODELS[name]
-  both = len(sides) == 2
-  some = next(iter(sides.values()))
-  pairs = models.counterparts(sides['text'], sides['speech']) if both else {}
-  return {
-    'title': row.title,
-    'licence': row.licence,
-    'trained': row.seed is None,
-    'note': row.note,
-    'checkpoint': {'source': some.source, 'fingerprint': some.fingerprint},
-    'dtype': config.precision,
-    'pooling': config.pooling,
-    'taps': {
-      modality: [list(spec) for spec in sides[modality].taps]
-      if modality in sides
-      else []
-      for modality in ('text', 'speech')
-    },
-    'counterparts': pairs,
-    'adaptor': dict(zip(('before', 'after'), row.adaptor, strict=True)),
-    'languages': {
-      modality: [
-        entry.language
-        for entry in entries
-        if (entry.model.name, entry.model.modality) == (name, modality)
-      ]
-      for modality in ('text', 'speech')
-    },
+    'warnings': _warnings(wanted, families, entries),
   }
 
 
@@ -235,18 +168,31 @@ def _versions() -> dict[str, str]:
 
 def _warnings(
   wanted: tuple[str, ...],
-  opened: list[models.Model],
+  families: list[Encoders],
   entries: tuple[EntryPlan, ...],
 ) -> list[str]:
-  """One sentence a model and modality that lacks languages."""
-  there = {(e.model.name, e.model.modality, e.language) for e in entries}
+  """What a reader of the numbers has to know of the models and languages."""
   sentences = []
-  for model in opened:
-    key = (model.name, model.modality)
-    absent = [iso for iso in wanted if (*key, iso) not in there]
+  for family in families:
+    own = [
+      entry
+      for entry in entries
+      if (entry.model.name, entry.model.modality)
+      == (family.name, family.modality)
+    ]
+    read = {entry.language for entry in own}
+    absent = [iso for iso in wanted if iso not in read]
     if absent:
       sentences.append(
-        f'{model.name} does not read {", ".join(absent)} as {model.modality}.'
+        f'{family.name} does not read {", ".join(absent)} as {family.modality}.'
       )
-      logging.warning('%s', sentences[-1])
+    cut = {entry.language: entry.cut for entry in own if entry.cut}
+    if cut:
+      counts = ', '.join(f'{count} of {iso}' for iso, count in cut.items())
+      sentences.append(
+        f'{family.name} reads {own[0].model.inputs.limit} tokens at most and '
+        f'cuts longer texts: {counts}.'
+      )
+  for sentence in sentences:
+    logging.warning('%s', sentence)
   return sentences

@@ -13,6 +13,8 @@ import itertools
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from absl import logging
 
@@ -25,12 +27,20 @@ class Config(settings.Selection, settings.Devices):
 
 
 def run(config: Config) -> None:
+  plan_and_extract(config)
+
+
+def plan_and_extract(
+  config: Config, check: Callable[[Any], Any] = lambda plan: None
+) -> None:
+  """Extracts what the flags ask for, once `check` has not refused the plan."""
   from jaxrep import mesh
   from jaxrep.extract import runner
   from jaxrep.jobs import definition
 
   mesh.start(config.multihost, config.jax_cache)
   plan = definition.make_plan(config)
+  check(plan)
   if mesh.is_first():
     definition.write(plan, config.workdir)
   try:

@@ -21,10 +21,15 @@ def run(config: Config, what: str = 'models') -> None:
 def models() -> list[str]:
   from jaxrep.models import MODELS
 
-  return [
-    f'{name}: {row.title} ({row.licence}; {row.checkpoint})'
-    for name, row in MODELS.items()
-  ]
+  lines = []
+  for name, row in MODELS.items():
+    parts = {}
+    for modality, part in row.parts.items():
+      place = f'{part.checkpoint}; {part.licence}'
+      parts.setdefault(place, []).append(modality)
+    places = '; '.join(f'{", ".join(m)}: {p}' for p, m in parts.items())
+    lines.append(f'{name}: {row.title} ({places})')
+  return lines
 
 
 def corpora() -> list[str]:

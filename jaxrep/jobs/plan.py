@@ -34,13 +34,20 @@ def run(config: Config) -> None:
 def _alignment(plan, config: Config) -> str:
   """How many id sets the comparison has, and what they cost."""
   from jaxrep.data import parallel
+  from jaxrep.jobs.sides import compared
 
   lines = []
+  languages = compared(plan.definition, config.language_set)
   for name, described in plan.definition['models'].items():
-    sides = {
-      (entry.language, entry.model.modality): _ids(entry, config)
+    entries = {
+      (entry.language, entry.model.modality): entry
       for entry in plan.entries
-      if entry.model.name == name
+      if entry.model.name == name and entry.language in languages
+    }
+    sides = {side: _ids(entry, config) for side, entry in entries.items()}
+    taps = {
+      side: [spec.name for spec in entry.model.taps]
+      for side, entry in entries.items()
     }
     aligned = parallel.common_ids(sides, config.common_ids, config.minimum_ids)
     found = parallel.summarise(sides, aligned)
@@ -48,7 +55,7 @@ def _alignment(plan, config: Config) -> str:
       f'{name}: {found.pairs} pairs of sides on {found.sets} id sets, '
       f'{found.bases} bases of every layer; {found.short} pairs have too few '
       f'common sentences; {found.common} sentences are common to all. '
-      f'{_cells(aligned, described, config)} cells, each under '
+      f'{_cells(aligned, taps, described, config)} cells, each under '
       f'{len(config.measures)} measures.'
     )
   return '\n'.join(lines)
@@ -64,18 +71,15 @@ def _ids(entry, config: Config) -> list[str]:
   return ids
 
 
-def _cells(aligned, described, config: Config) -> int:
+def _cells(aligned, taps, described, config: Config) -> int:
   """Pairs of layers of all pairs of sides that are compared."""
   from jaxrep.jobs import batch
 
-  taps = {
-    kind: [tap for tap, _ in found] for kind, found in described['taps'].items()
-  }
   return sum(
     len(
       batch.cells_of(
         pair,
-        tuple(taps[kind] for _, kind in pair),
+        tuple(taps[side] for side in pair),
         described['counterparts'],
         config.layer_pairs,
       )

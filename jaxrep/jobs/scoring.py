@@ -55,6 +55,7 @@ class Choice:
   calibration: similarity.Calibration
   layer_pairs: Literal['all', 'matching']
   common_ids: Literal['pair', 'all']
+  language_set: Literal['common', 'own']
   minimum_ids: int
   ceiling: bool
 
@@ -78,10 +79,13 @@ class Scores(NamedTuple):
 
 def score_run(definition: dict[str, Any], choice: Choice, mesh: Mesh) -> Scores:
   """Scores every model of a run; models are not compared with each other."""
+  languages = sides.compared(definition, choice.language_set)
   tables, dropped, unrepeated = [], [], []
   for name in definition['models']:
     # Nothing holds a model's states but its sides.
-    held = sides.read(definition, choice.workdir, name, choice.fewest_repeated)
+    held = sides.read(
+      definition, choice.workdir, name, languages, choice.fewest_repeated
+    )
     dropped += [dataclasses.asdict(d) for s in held.values() for d in s.dropped]
     if choice.ceiling:
       unrepeated += [f'{name} {one}' for one in sides.unrepeated(held)]
@@ -96,6 +100,7 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
   folder = epath.Path(choice.workdir)
   definition = {
     **definition,
+    'compared_languages': sides.compared(definition, choice.language_set),
     'common_ids': choice.common_ids,
     'layer_pairs': choice.layer_pairs,
     'ceiling': choice.ceiling,

@@ -121,6 +121,11 @@ class Comparison(Ceiling):
   common_ids: Literal['pair', 'all'] = flag(
     'pair', 'Sentences that each pair of sides shares, or that all share.'
   )
+  language_set: Literal['common', 'own'] = flag(
+    'common',
+    'Compare the languages that all models read in all their modalities, or '
+    'each model in its own.',
+  )
   minimum_ids: int = flag(20, 'Fewest common sentences of a comparison.')
   permutations: int = flag(
     8, 'Random pairings for a floor that has no closed form.'

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -32,8 +32,42 @@ class Held:
     return np.searchsorted(np.array(self.ids), np.array(ids))
 
 
+def compared(
+  definition: dict[str, Any], language_set: Literal['common', 'own']
+) -> list[str]:
+  """The languages of a run that are compared.
+
+  Under 'common' these are the ones that every model has read in every modality
+  that it was to read, so that no number of one model is of other languages
+  than that of another, nor text of others than speech.
+
+  Raises:
+    InputError: there is none; names what each model has.
+  """
+  wanted = definition['languages']
+  if language_set == 'own':
+    return wanted
+  covered = {
+    f'{name} {modality}': model['languages'][modality]
+    for name, model in definition['models'].items()
+    for modality in model['modalities']
+  }
+  common = [iso for iso in wanted if all(iso in c for c in covered.values())]
+  if common:
+    return common
+  each = '; '.join(f'{k}: {", ".join(v) or "none"}' for k, v in covered.items())
+  raise InputError(
+    f'No language is read by every model in every modality ({each}). Change '
+    '--languages, or compare each model in its own: --language_set=own.'
+  )
+
+
 def read(
-  definition: dict[str, Any], workdir: str, model: str, fewest: int | None
+  definition: dict[str, Any],
+  workdir: str,
+  model: str,
+  languages: Sequence[str],
+  fewest: int | None,
 ) -> dict[Side, Held]:
   """All sides of a model; text first, so that it is in front in a pair.
 
@@ -41,6 +75,7 @@ def read(
     definition: the run's, plan.json.
     workdir: where its store is.
     model: one of its models.
+    languages: those that are compared.
     fewest: of the sentences with two recordings that speech needs to be taken
       on these alone, with `again`; None to take one recording of each.
 
@@ -50,7 +85,8 @@ def read(
   opened = store.open_store(workdir)
   found = {}
   for modality in ('text', 'speech'):
-    for language in definition['models'][model]['languages'][modality]:
+    covered = definition['models'][model]['languages'][modality]
+    for language in filter(set(languages).__contains__, covered):
       name = (model, modality, language)
       side = _read(opened, name, definition['recordings'])
       if fewest is not None and modality == 'speech':

@@ -83,6 +83,13 @@ def render_page(
     untrained=[
       m['title'] for m in definition['models'].values() if not m['trained']
     ],
+    compared=[
+      definition['language_names'][iso]
+      for iso in definition['compared_languages']
+    ],
+    non_commercial=_non_commercial(definition),
+    warnings=[*definition['warnings'], *_left_out(definition)],
+    reads=_reads,
     sentences=_sentences(scores),
     headlines=_headlines(results, definition),
     results=results,
@@ -97,11 +104,42 @@ def render_page(
 
 def _title(definition: Mapping[str, Any]) -> str:
   models = [model['title'] for model in definition['models'].values()]
-  count = len(definition['languages'])
+  count = len(definition['compared_languages'])
   return (
     f'{", ".join(models)}: the same sentence as text and as speech in '
     f'{count} language{"" if count == 1 else "s"}'
   )
+
+
+def _non_commercial(definition: Mapping[str, Any]) -> list[str]:
+  """Each model's weights that a licence keeps from commercial use."""
+  found = []
+  for model in definition['models'].values():
+    bound = [one for one in model['checkpoints'] if '-NC' in one['licence']]
+    if bound:
+      licences = ', '.join(dict.fromkeys(one['licence'] for one in bound))
+      parts = ', '.join(dict.fromkeys(_reads(one) for one in bound))
+      found.append(f'{model["title"]}, {parts} ({licences})')
+  return found
+
+
+def _reads(checkpoint: Mapping[str, Any]) -> str:
+  """What an encoder reads: 'text', or 'speech of eng'."""
+  of = ', '.join(checkpoint['languages'])
+  return checkpoint['modality'] + (f' of {of}' if of else '')
+
+
+def _left_out(definition: Mapping[str, Any]) -> list[str]:
+  """One sentence on the languages that were extracted but not compared."""
+  compared = set(definition['compared_languages'])
+  absent = [iso for iso in definition['languages'] if iso not in compared]
+  if not absent:
+    return []
+  return [
+    f'Not compared: {", ".join(absent)}, since not every model reads them in '
+    'every modality. What was extracted of them is in the store; '
+    '--language_set=own compares each model in its own languages.'
+  ]
 
 
 def _sentences(scores: pa.Table) -> str:

@@ -70,10 +70,19 @@ def model(title, layers, languages, trained):
   same = {tap: tap.replace('speech/', 'text/') for tap, _ in found['speech']}
   return {
     'title': title,
-    'licence': 'Apache-2.0',
+    'modalities': ['text', 'speech'],
     'trained': trained,
     'note': 'A small encoder.',
-    'checkpoint': {'source': 'seed 0', 'fingerprint': 'c0ffee12'},
+    'checkpoints': [
+      {
+        'modality': modality,
+        'languages': [],
+        'source': 'seed 0',
+        'fingerprint': 'c0ffee12',
+        'licence': 'Apache-2.0',
+      }
+      for modality in ('text', 'speech')
+    ],
     'dtype': 'float32',
     'pooling': 'mean',
     'taps': found,
@@ -101,6 +110,7 @@ def definition(
       'splits': ['test'],
     },
     'languages': list(languages),
+    'compared_languages': list(languages),
     'language_names': {one: NAMES.get(one, one) for one in languages},
     'resource_classes': {one: CLASSES.get(one, 'low') for one in languages},
     'resource_source': 'Classes are our proxy.',

@@ -27,8 +27,10 @@ def write(workdir, sides, model='made', counterparts=None, **more):
     _write_entry(workdir, model, language, modality, recordings)
   definition = {
     'corpus': {'name': 'made'},
+    'languages': list(dict.fromkeys(language for language, _ in sides)),
     'models': {
       model: {
+        'modalities': [kind for kind, own in languages.items() if own],
         'languages': languages,
         'counterparts': counterparts or {'speech/output': 'text/output'},
       }
@@ -76,6 +78,7 @@ def choice(workdir, **changes):
     'calibration': similarity.Calibration(intervals=False, permutations=2),
     'layer_pairs': 'all',
     'common_ids': 'pair',
+    'language_set': 'own',
     'minimum_ids': 10,
     'ceiling': False,
   }

@@ -98,8 +98,13 @@ def test_every_pair_is_scored_on_its_common_sentences(finished):
 def test_the_definition_names_what_was_run(finished):
   defined = json.loads((finished / 'plan.json').read_text())
   model = defined['models']['seamless-m4t-v2-large']
-  assert model['checkpoint']['source'] == 'facebook/seamless-m4t-v2-large'
-  assert len(model['checkpoint']['fingerprint']) == 16
+  for one, modality in zip(
+    model['checkpoints'], ('text', 'speech'), strict=True
+  ):
+    assert one['modality'] == modality and one['languages'] == []
+    assert one['source'] == 'facebook/seamless-m4t-v2-large'
+    assert one['licence'] == 'CC-BY-NC-4.0'
+    assert len(one['fingerprint']) == 16
   assert defined['languages'] == ['eng', 'fra', 'swh']
   assert defined['sentences']['swh'] == {'text': 22, 'speech': 22}
   assert set(defined['measures']) == set(settings.Comparison().measures)

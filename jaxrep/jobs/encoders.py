@@ -1,0 +1,158 @@
+"""Which encoders a run reads with, and what plan.json says of them."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jaxrep import models, opened
+from jaxrep.extract.plan import EntryPlan
+from jaxrep.jobs.settings import Selection
+from jaxrep.models import MODELS
+from jaxrep.opened import Model
+from jaxrep.registry import lookup
+from jaxrep.types import InputError, Modality
+
+MODALITIES: tuple[Modality, ...] = ('text', 'speech')
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoders:
+  """One modality of a model: one encoder for all languages, or one for each."""
+
+  name: str
+  modality: Modality
+  checkpoint: str
+  fine: bool
+  _by_file: dict[str, Model] = dataclasses.field(default_factory=dict)
+
+  def of(self, language: str) -> Model | None:
+    """The encoder that reads a language; None where none does.
+
+    Languages with the same file of weights get the same object, so that these
+    are loaded once.
+    """
+    row = MODELS[self.name]
+    if not models.language_code(row, self.modality, language):
+      return None
+    if not row.parts[self.modality].by_language:
+      language = ''
+    model = self._open(language)
+    file = '' if row.seed is not None else model.checkpoint.file
+    return self._by_file.setdefault(file, model)
+
+  @property
+  def all(self) -> list[Model]:
+    """Those that were asked for."""
+    return list(self._by_file.values())
+
+  def _open(self, language: str) -> Model:
+    return opened.open_model(
+      self.name, self.modality, self.checkpoint, self.fine, language
+    )
+
+
+def open_families(config: Selection) -> list[Encoders]:
+  """Of each model those of the modalities that it has and that are asked for.
+
+  Raises:
+    InputError: --models, --modalities or --checkpoints cannot be used.
+  """
+  unknown = set(config.modalities) - set(MODALITIES)
+  if unknown or not config.modalities:
+    raise InputError('--modalities takes text, speech, or both.')
+  checkpoints = _checkpoints(config)
+  families = []
+  for name in config.models:
+    parts = lookup(MODELS, name, 'model').parts
+    for modality in MODALITIES:
+      if modality in parts and modality in config.modalities:
+        place = checkpoints.get((name, modality), '')
+        fine = config.taps == 'fine'
+        families.append(Encoders(name, modality, place, fine))
+  return families
+
+
+def _checkpoints(config: Selection) -> dict[tuple[str, Modality], str]:
+  """(model, modality) → where its checkpoint is, of --checkpoints."""
+  found = {}
+  for text in config.checkpoints:
+    whose, equals, place = text.partition('=')
+    name, slash, one = whose.partition('/')
+    if not equals or not place or (slash and one not in MODALITIES):
+      raise InputError(
+        f'--checkpoints={text}: write model=folder or model=hub id; '
+        'model/text= and model/speech= name one of its encoders.'
+      )
+    if name not in config.models:
+      raise InputError(f'--checkpoints names {name}, which --models does not.')
+    found |= {(name, m): place for m in MODALITIES if one in ('', m)}
+  return found
+
+
+def describe(
+  name: str,
+  families: Sequence[Encoders],
+  entries: Iterable[EntryPlan],
+  config: Selection,
+) -> dict[str, Any]:
+  """What plan.json says of a model."""
+  row = MODELS[name]
+  own = {one.modality: one.all for one in families if one.name == name}
+  covered = {
+    modality: [
+      (entry.language, entry.model)
+      for entry in entries
+      if (entry.model.name, entry.model.modality) == (name, modality)
+    ]
+    for modality in MODALITIES
+  }
+  before_after = zip(('before', 'after'), row.adaptor or (), strict=False)
+  return {
+    'title': row.title,
+    'modalities': list(own),
+    'trained': row.seed is None,
+    'note': row.note,
+    'checkpoints': [
+      _checkpoint(
+        model, [iso for iso, one in covered[modality] if one is model]
+      )
+      for modality, encoders in own.items()
+      for model in encoders
+    ],
+    'dtype': config.precision,
+    'pooling': config.pooling,
+    'taps': {modality: _taps(own.get(modality, [])) for modality in MODALITIES},
+    'counterparts': _counterparts(own),
+    'adaptor': dict(before_after),
+    'languages': {
+      modality: [iso for iso, _ in pairs] for modality, pairs in covered.items()
+    },
+  }
+
+
+def _checkpoint(model: Model, languages: list[str]) -> dict[str, Any]:
+  """Where an encoder is from; `languages` are those that it reads here."""
+  by_language = model.row.parts[model.modality].by_language
+  return {
+    'modality': model.modality,
+    'languages': languages if by_language else [],
+    'source': model.source,
+    'fingerprint': model.fingerprint,
+    'licence': model.checkpoint.licence,
+  }
+
+
+def _taps(encoders: Iterable[Model]) -> list[list[Any]]:
+  """Those of all encoders in layer order; some have more layers than others."""
+  longest = sorted(encoders, key=lambda one: len(one.taps), reverse=True)
+  found = {spec.name: list(spec) for one in longest for spec in one.taps}
+  return list(found.values())
+
+
+def _counterparts(own: dict[Modality, list[Model]]) -> dict[str, str]:
+  found: dict[str, str] = {}
+  for speech in own.get('speech', []):
+    for text in own.get('text', []):
+      found = opened.counterparts(text, speech) | found
+  order = [name for name, _ in _taps(own.get('speech', []))]
+  return {tap: found[tap] for tap in order if tap in found}
