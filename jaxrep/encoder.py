@@ -50,7 +50,8 @@ def load_encoder(
   model = opened.open_model(name, modality, str(checkpoint or ''), fine, iso)
   mesh = meshes.local_mesh()
   state = model.weights(dtype, meshes.replicated(mesh))
-  return Encoder(model, state, dtype, mesh, iso)
+  own = model.row.parts[modality].by_language
+  return Encoder(model, state, dtype, mesh, iso if own else '')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Source(Protocol):
     """A file's path, fetched if need be; None where there is none."""
     ...
 
+  def here(self, name: str) -> Path | None:
+    """As `file`, of what need not be fetched."""
+    ...
+
   def has(self, name: str) -> bool: ...
 
   def identity(self, name: str) -> str:
@@ -48,6 +52,9 @@ class Folder:
     path = self.path / name
     return path if path.is_file() else None
 
+  def here(self, name: str) -> Path | None:
+    return self.file(name)
+
   def has(self, name: str) -> bool:
     return self.file(name) is not None
 
@@ -66,16 +73,20 @@ class Hub:
 
   def file(self, name: str) -> Path | None:
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 
     try:
       return Path(huggingface_hub.hf_hub_download(self.name, name))
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
       return None
     except (HTTPError, OSError) as error:
+      # Without a network the cache still knows what was found not to be there.
+      known = huggingface_hub.try_to_load_from_cache(self.name, name)
+      if known is not None and not isinstance(known, str):
+        return None
       raise self._unreachable(name, error) from error
 
-  def cached(self, name: str) -> Path | None:
+  def here(self, name: str) -> Path | None:
     import huggingface_hub
 
     found = huggingface_hub.try_to_load_from_cache(self.name, name)
@@ -90,14 +101,14 @@ class Hub:
 
   def _etag(self, name: str) -> str | None:
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 
-    if path := self.cached(name):
+    if path := self.here(name):
       return contents(path)
     url = huggingface_hub.hf_hub_url(self.name, name)
     try:
       return huggingface_hub.get_hf_file_metadata(url).etag
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
       return None
     except (HTTPError, OSError) as error:
       raise self._unreachable(name, error) from error
@@ -155,9 +166,10 @@ class Checkpoint:
       return self.source.only
     names = [self.released] if self.released else []
     names += [*checkpoints.INDEXES, *checkpoints.FILES]
-    for name in names:
-      if self.source.has(name):
-        return name
+    for there in (self.source.here, self.source.has):
+      for name in names:
+        if there(name):
+          return name
     raise InputError(
       f'No checkpoint in {self.source.name}; looked for {", ".join(names)}.'
     )
@@ -171,7 +183,7 @@ class Checkpoint:
   def fetch(self) -> Path:
     """The path for `ports.checkpoints`; tells the licence before a download."""
     for name in (self.file, *self._parts()):
-      if isinstance(self.source, Hub) and not self.source.cached(name):
+      if not self.source.here(name):
         logging.warning(
           'Downloading %s of %s. Licence: %s',
           name,

@@ -72,6 +72,15 @@ def test_a_speech_encoder_is_downloaded_when_it_is_loaded(tmp_path):
   assert 'Downloading' not in again.stderr
 
 
+def test_a_hub_that_cannot_be_reached_is_named(tmp_path):
+  """At once, and not taken for a repository that lacks the file."""
+  url = 'http://127.0.0.1:9'
+  result = load(url, tmp_path, 'sonar', 'speech', 'hin', offline='1')
+  last = result.stderr.strip().splitlines()[-1]
+  assert 'InputError: Cannot download config.json of facebook/SONAR' in last
+  assert '--checkpoints=' in last
+
+
 def test_what_the_hub_lacks_is_named(tmp_path):
   repo = tmp_path / 'repo'
   sonar_reference.save_speech(repo / 'spenc.eng.pt', 3)

@@ -1,3 +1,4 @@
+import pathlib
 import re
 
 import jax
@@ -10,8 +11,10 @@ from jaxrep.audio.frontends import (
   MIN_SAMPLES,
   seamless_features,
   seamless_steps,
+  sonar_features,
   standardise,
 )
+from jaxrep.audio.mel import kaldi_fbank
 
 jitted = jax.jit(seamless_features)
 
@@ -183,3 +186,50 @@ def test_standardised_bins_have_mean_zero_and_unit_variance():
   result = np.float64(standardise(features, mask, 0.0)[:, : frames - 5])
   np.testing.assert_allclose(result.mean(axis=1), 0, atol=1e-6)
   np.testing.assert_allclose(result.var(axis=1, ddof=1), 1, atol=1e-4)
+
+
+SONAR = pathlib.Path(__file__).parents[1] / 'golden'
+
+
+@pytest.mark.parametrize('name', ['english', 'other'])
+def test_sonar_equals_fairseq2(name):
+  """Its converter's own filter banks, standardised and before."""
+  folder = SONAR / f'sonar_speech_{name}'
+  inputs, stored = np.load(folder / 'inputs.npz'), folder / 'expected.npz'
+  expected = np.load(stored)
+  clips = [inputs[f'utt{i}'] for i in range(5)]
+  features, mask = map(np.asarray, jax.jit(sonar_features)(*padded(clips)))
+  for i in range(5):
+    theirs = expected[f'utt{i}/fbank']
+    steps = len(theirs) // 2
+    ours = features[i][mask[i]]
+    assert len(ours) == steps
+    difference = np.abs(ours.reshape(2 * steps, 80) - theirs[: 2 * steps])
+    assert difference.max() <= 2e-4 * np.abs(theirs).max()
+  (logs,) = kaldi_fbank(jnp.asarray(clips[:1]), 80)
+  np.testing.assert_allclose(logs, expected['utt0/log_mel'], atol=1e-4)
+
+
+def test_sonar_has_no_epsilon(recordings):
+  """Faint bins are scaled up like loud ones."""
+  clip = recordings[0][:8000]
+  rng = np.random.default_rng(0)
+  faint = 1e-6 * rng.standard_normal((1, 50, 80)).astype(np.float32)
+  mask = jnp.ones((1, 50), bool)
+  for epsilon, deviation in ((0.0, 1), (1e-7, 1e-6 / np.sqrt(1e-7 + 1e-12))):
+    found = np.asarray(standardise(jnp.asarray(faint), mask, epsilon))
+    np.testing.assert_allclose(
+      found.std(axis=1, ddof=1), deviation, rtol=0.3 if epsilon else 1e-3
+    )
+  sonar, _ = sonar_features(*padded([clip]))
+  seamless, _ = seamless_features(*padded([clip]))
+  np.testing.assert_allclose(sonar, seamless, atol=1e-3)
+
+
+@pytest.mark.parametrize('level', [0.0, 0.25])
+def test_sonar_of_what_does_not_change_is_zero(level):
+  """Of silence and of a constant; the reference divides 0 by 0."""
+  waveforms = jnp.full((2, 16_000), level)
+  features, mask = sonar_features(waveforms, jnp.array([16_000, 9000]))
+  assert mask.sum() == 49 + 27
+  np.testing.assert_array_equal(features, 0)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxrep import mesh, similarity
-from jaxrep.jobs import batch, compare, plan, scoring
+from jaxrep.jobs import batch, compare, plan, scoring, sides
 from jaxrep.types import InputError
 from tests.jobs import stored
 
@@ -262,6 +262,72 @@ def test_cells_by_hand():
   assert taps((eng, eng), 'matching') == [
     *(('t1', 't1', True), ('t2', 't2', True))
   ]
+
+
+def test_cells_of_encoders_of_different_depth():
+  """The one of a language may have layers that another's lacks."""
+  eng, fra, text = ('eng', 'speech'), ('fra', 'speech'), ('eng', 'text')
+  counterparts = {'s1': 't1', 's2': 't2'}
+
+  def taps(pair, sides, layers):
+    cells = batch.cells_of(pair, sides, counterparts, layers)
+    return [(cell.a.tap, cell.b.tap, cell.matching) for cell in cells]
+
+  deep, flat = ['s1', 's2'], ['s1']
+  assert taps((eng, fra), (deep, flat), 'matching') == [('s1', 's1', True)]
+  assert taps((eng, fra), (deep, flat), 'all') == [
+    *(('s1', 's1', True), ('s2', 's1', False))
+  ]
+  assert taps((text, fra), (['t1', 't2'], flat), 'matching') == [
+    ('t1', 's1', True)
+  ]
+
+
+def definition_of(**covered):
+  """A run of models, and the languages that each reads by modality."""
+  every = [
+    iso for model in covered.values() for c in model.values() for iso in c
+  ]
+  return {
+    'languages': list(dict.fromkeys(every)),
+    'models': {
+      name: {
+        'modalities': list(model),
+        'languages': {'text': [], 'speech': [], **model},
+      }
+      for name, model in covered.items()
+    },
+  }
+
+
+def test_the_languages_that_all_models_read_in_all_their_modalities():
+  made = definition_of(
+    one={'text': ['eng', 'fra', 'amh'], 'speech': ['eng', 'fra']},
+    two={'text': ['eng', 'fra', 'swh', 'amh']},
+  )
+  assert sides.compared(made, 'common') == ['eng', 'fra']
+  assert sides.compared(made, 'own') == ['eng', 'fra', 'amh', 'swh']
+  none = definition_of(one={'text': ['eng'], 'speech': []})
+  with pytest.raises(InputError, match=r'one speech: none.*--language_set=own'):
+    sides.compared(none, 'common')
+
+
+def test_other_languages_are_neither_read_nor_scored(tmp_path):
+  rng = np.random.default_rng(0)
+  made = {
+    ('eng', 'text'): states(rng, 'text', ('output',)),
+    ('fra', 'text'): states(rng, 'text', ('output',)),
+    ('eng', 'speech'): states(rng, 'speech', ('output',)),
+  }
+  definition = stored.write(tmp_path, made)
+  found = {}
+  for chosen in ('common', 'own'):
+    choice = stored.choice(tmp_path, language_set=chosen)
+    table = scoring.score_run(definition, choice, mesh.local_mesh()).table
+    found[chosen] = set(table['lang_a'].to_pylist()) | set(
+      table['lang_b'].to_pylist()
+    )
+  assert found == {'common': {'eng'}, 'own': {'eng', 'fra'}}
 
 
 def test_the_states_of_one_model_at_a_time_are_held(tmp_path, monkeypatch):

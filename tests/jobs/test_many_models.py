@@ -6,12 +6,13 @@ import json
 import shutil
 
 import jax
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import jaxrep
 from jaxrep import opened, store
-from jaxrep.extract import pooling
+from jaxrep.extract import cost, pooling
 from jaxrep.extract.step import pooled_step
 from jaxrep.jobs import definition, extract, settings
 from jaxrep.mesh import local_mesh
@@ -269,6 +270,76 @@ def test_one_of_a_models_parts_may_be_read_alone(world, tmp_path):
   described = plan.definition['models'][PAIR]
   assert described['modalities'] == ['speech']
   assert described['counterparts'] == {}
+
+
+def test_a_models_own_vector_keeps_the_specials(world, tmp_path):
+  """They are part of it whatever the pooling of the states leaves out."""
+  chosen = config(
+    world,
+    'sonar',
+    modalities=('text',),
+    languages='eng',
+    text_specials=False,
+    workdir=str(tmp_path),
+  )
+  extract.run(chosen)
+  found = store.open_store(str(tmp_path)).view('sonar', 'text', 'eng')
+  place = dict(one.split('=') for one in world[2])['sonar/text']
+  encoder = jaxrep.load_encoder('sonar', 'text', place)
+  texts = [row.text for row in found.rows]
+  states = encoder.encode(texts, 'eng', pooling=None)
+  inner = np.stack([x[1:-1].mean(axis=0) for x in states['text/output']])
+  np.testing.assert_allclose(found.read('text/output'), inner, atol=1e-5)
+  own = np.concatenate(states['text/sentence'])
+  np.testing.assert_allclose(found.read('text/sentence'), own, atol=1e-5)
+
+
+def test_texts_that_a_model_cuts_are_counted(world, tmp_path):
+  sizes = json.loads((world[0] / 'sonar-text/config.json').read_text()) | {
+    'max_tokens': 40
+  }
+  folder = tmp_path / 'text'
+  shutil.copytree(world[0] / 'sonar-text', folder)
+  (folder / 'config.json').write_text(json.dumps(sizes))
+  chosen = dataclasses.replace(
+    config(world, 'sonar', modalities=('text',), workdir=str(tmp_path)),
+    checkpoints=(f'sonar/text={folder}',),
+    languages='eng,fra',
+  )
+  plan = definition.make_plan(chosen)
+  long = {entry.language: entry.cut for entry in plan.entries}
+  assert all(0 < count < 24 for count in long.values())
+  (warning,) = plan.definition['warnings']
+  assert warning == (
+    'sonar reads 40 tokens at most and cuts longer texts: '
+    f'{long["eng"]} of eng, {long["fra"]} of fra.'
+  )
+  assert max(row.length for entry in plan.entries for row in entry.rows) == 40
+
+
+def test_a_plan_says_how_many_encoders_there_are(world, tmp_path):
+  chosen = config(world, 'sonar', workdir=str(tmp_path))
+  place = dict(one.split('=') for one in world[2])['sonar/speech']
+  described = cost.describe(definition.make_plan(chosen).entries)
+  lines = [line for line in described.splitlines() if line.startswith('sonar')]
+  # English has an encoder of its own size; Amharic has none.
+  assert [line.split(':')[0] for line in lines] == [
+    'sonar text',
+    'sonar speech',
+    'sonar speech',
+  ]
+  assert 'of 3 languages' in lines[0] and 'of 1 languages' in lines[1]
+  manifest = tmp_path / 'manifest.tsv'
+  shutil.copytree(world[0] / 'corpus', tmp_path, dirs_exist_ok=True)
+  rewrite(manifest, '\tamh\t', '\tspa\t')
+  spanish = dataclasses.replace(
+    chosen,
+    corpus_source=str(manifest),
+    modalities=('speech',),
+    checkpoints=(f'sonar/speech={place}',),
+  )
+  described = cost.describe(definition.make_plan(spanish).entries)
+  assert 'of 2 languages' in described and 'weights 2 × ' in described
 
 
 def test_flags_that_cannot_be_meant_are_named(world, tmp_path):

@@ -1,8 +1,12 @@
 """SeamlessM4T v1 and v2 encoders against the reference, every tap."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 from ports import nllb, seamless
 from tests.ports import reference
@@ -88,6 +92,76 @@ def test_stage_taps_are_the_fine_ones_without_their_parts(tiny):
   pairs = seamless.counterparts(text, speech)
   assert list(pairs) == names
   assert set(pairs.values()) <= {t.name for t in seamless.TEXT.taps(text)}
+
+
+def fairseq2_names(text, speech):
+  """Both encoders as fairseq2 names them, with what else its files hold."""
+  shared = (
+    (r'\.intermediate_dense', '.inner_proj'),
+    (r'\.output_dense', '.output_proj'),
+    (r'\.linear_([qkv])', r'.\1_proj'),
+    (r'\.(linear_out|out_proj)', '.output_proj'),
+    (r'\.fc1', '.inner_proj'),
+    (r'\.fc2', '.output_proj'),
+  )
+  renames = {
+    'text': (
+      (r'^embed_tokens', 'text_encoder_frontend.embed'),
+      (r'^(layers|layer_norm)', r'text_encoder.\1'),
+    ),
+    'speech': (
+      (
+        r'^feature_projection\.layer_norm',
+        'speech_encoder_frontend.post_extract_layer_norm',
+      ),
+      (
+        r'^feature_projection\.projection',
+        'speech_encoder_frontend.model_dim_proj',
+      ),
+      (r'^inner_layer_norm', 'speech_encoder.layer_norm'),
+      (r'^encoder\.layer_norm', 'speech_encoder.inner_layer_norm'),
+      (r'^encoder\.layers', 'speech_encoder.inner.layers'),
+      (r'^intermediate_ffn\.intermediate_dense', 'speech_encoder.proj1'),
+      (r'^intermediate_ffn\.output_dense', 'speech_encoder.proj2'),
+      (r'^adapter\.layers', 'speech_encoder.adaptor_layers'),
+      (r'\.final_layer_norm', '.layer_norm'),
+      (r'\.conv_module\.layer_norm', '.conv_layer_norm'),
+      (r'\.conv_module\.depthwise_layer_norm', '.conv.layer_norm'),
+      (r'\.conv_module', '.conv'),
+      (r'\.pos_bias_([uv])', r'.sdpa.\1_bias'),
+      (r'\.linear_pos', '.sdpa.r_proj'),
+      (r'\.distance_embedding', '.sdpa.rel_k_embed'),
+    ),
+  }
+  tensors = {
+    'final_proj.weight': torch.ones(3),
+    'text_decoder_frontend.embed.weight': torch.ones(3),
+    'text_decoder.layers.0.ffn.inner_proj.bias': torch.ones(3),
+    't2u_model.encoder.layer_norm.bias': torch.ones(3),
+  }
+  for kind, model in (('text', text), ('speech', speech)):
+    for key, value in model.state_dict().items():
+      for pattern, name in (*renames[kind], *shared):
+        key = re.sub(pattern, name, key)
+      tensors[key] = value
+  return tensors
+
+
+def test_a_file_of_fairseq2_is_the_same_checkpoint(tiny, tmp_path):
+  folder, text, speech, networks = tiny
+  tensors = fairseq2_names(text, speech)
+  assert 'speech_encoder.adaptor_layers.0.self_attn.q_proj.bias' in tensors
+  assert 'text_encoder.layers.1.ffn.output_proj.weight' in tensors
+  torch.save({'model': tensors}, tmp_path / 'checkpoint.pt')
+  shutil.copy(folder / 'config.json', tmp_path)
+  for network in networks.values():
+    ours, theirs = (reference.port(f, network) for f in (tmp_path, folder))
+    pairs = zip(
+      *(nnx.to_flat_state(nnx.state(m)) for m in (ours, theirs)), strict=True
+    )
+    for (path, a), (other, b) in pairs:
+      assert path == other
+      np.testing.assert_array_equal(a[...], b[...])
 
 
 FULL_WIDTH = {

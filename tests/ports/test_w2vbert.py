@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from ports import loading, w2vbert
+from ports import loading, nllb, w2vbert
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -72,3 +72,16 @@ def test_every_tap_against_each_utterance_alone(tmp_path):
 def test_a_config_that_asks_for_another_network_is_refused():
   with pytest.raises(loading.ConfigError, match='add_adapter'):
     w2vbert.speech_config({'model_type': 'wav2vec2-bert', 'add_adapter': True})
+
+
+def test_an_unaligned_text_encoder_is_compared_by_depth():
+  """24 layers of speech with 12 of text, as released."""
+  text = nllb.text_config({'model_type': 'm2m_100'})
+  spoken = w2vbert.speech_config({'model_type': 'wav2vec2-bert'})
+  pairs = w2vbert.counterparts(text, spoken)
+  assert list(pairs) == [spec.name for spec in w2vbert.taps(spoken)]
+  assert set(pairs.values()) <= {spec.name for spec in nllb.taps(text)}
+  assert pairs['speech/embed'] == 'text/embed'
+  assert pairs['speech/layer_01'] == 'text/layer_01'
+  assert pairs['speech/layer_12'] == 'text/layer_06'
+  assert pairs['speech/layer_24'] == 'text/layer_12'
