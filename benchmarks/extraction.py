@@ -1,15 +1,15 @@
 """Extraction against PyTorch with the same weights.
 
-    python -m benchmarks.extraction
+    python -m benchmarks.extraction --cases='sonar speech,sonar text'
 
-SeamlessM4T v2 encoders of full width and 4 layers, random weights, float32.
-Speech goes from waveforms in memory to the mean of every stage, text from token
-ids; lengths as in FLEURS (log-normal about 12 s, about 35 tokens), sorted and
-batched alike on both sides. PyTorch runs transformers' extractor and encoders
-(sdpa) with a forward hook that pools each stage. Ten minutes on two CPU cores.
+Encoders of full width and 4 layers, random weights, float32. Speech goes from
+waveforms in memory to the mean of every stage, text from token ids; lengths as
+in FLEURS (log-normal about 12 s, about 35 tokens), sorted and batched alike on
+both sides. PyTorch runs transformers' extractor and encoders (sdpa; SONAR's
+pooler is PyTorch's own transformer decoder) with a forward hook that pools each
+stage. All cases take forty minutes on two CPU cores.
 """
 
-import json
 import os
 import pathlib
 import tempfile
@@ -21,6 +21,7 @@ from absl import app, flags
 from benchmarks import harness
 from jaxrep.types import SAMPLE_RATE
 
+_CASES = flags.DEFINE_list('cases', [], 'Which; empty for all.')
 _CLIPS = flags.DEFINE_integer('clips', 8, 'Recordings.')
 _SENTENCES = flags.DEFINE_integer('sentences', 48, 'Texts.')
 _BATCH = flags.DEFINE_integer('batch', 4, 'Recordings at a time; 4x texts.')
@@ -30,45 +31,45 @@ _RESULTS = flags.DEFINE_string(
   'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
 )
 
-VOCABULARY = 8000  # the size of the embedding table costs no arithmetic
 TOLERANCE = 1e-4
 
 
 def main(_) -> None:
-  with tempfile.TemporaryDirectory() as folder:
-    save(folder, _LAYERS.value)
-    for modality, count in (
-      ('speech', _CLIPS.value),
-      ('text', _SENTENCES.value),
-    ):
-      row = measure(folder, modality, count, _BATCH.value)
-      print(harness.summary(row))
+  from benchmarks import references
+
+  for name in _CASES.value or references.CASES:
+    with tempfile.TemporaryDirectory() as folder:
+      references.save(references.CASES[name], folder, _LAYERS.value)
+      print(harness.summary(measure(folder, name)))
 
 
-def measure(folder: str, modality: str, count: int, batch: int) -> dict:
-  size = batch if modality == 'speech' else 4 * batch
+def measure(folder: str, name: str) -> dict:
+  modality = name.split()[-1]
+  speech = modality == 'speech'
+  count = _CLIPS.value if speech else _SENTENCES.value
+  size = _BATCH.value if speech else 4 * _BATCH.value
   batches = workload(modality, count, size)
-  calls = {
-    name: side(folder, modality, batches) for name, side in SIDES.items()
-  }
+  arguments = (folder, name, _LAYERS.value)
+  calls = {kind: side(*arguments, batches) for kind, side in SIDES.items()}
   lengths = [len(item) for part in batches for item in part]
-  unit = SAMPLE_RATE if modality == 'speech' else 1
   case = {
+    'model': name.split()[0],
     'modality': modality,
     'layers': _LAYERS.value,
     'width': 1024,
     'dtype': 'float32',
     'items': count,
     'batch': size,
-    'seconds' if modality == 'speech' else 'tokens': sum(lengths) / unit,
+    'seconds' if speech else 'tokens': sum(lengths)
+    / (SAMPLE_RATE if speech else 1),
   }
   return harness.write(
     'extraction',
     case,
     harness.compare(calls, agree, _ROUNDS.value, warm_up=1),
     {
-      name: harness.peak_memory(run, name, folder, modality, count, size)
-      for name in SIDES
+      kind: harness.peak_memory(run, kind, *arguments, count, size)
+      for kind in SIDES
     },
     pathlib.Path(_RESULTS.value),
   )
@@ -84,70 +85,28 @@ def workload(modality: str, count: int, size: int) -> list[list[np.ndarray]]:
     items = [item.astype(np.float32) for item in items]
   else:
     lengths = np.clip(35 * spread, 5, 200).astype(int)
-    items = [rng.integers(4, VOCABULARY, n).astype(np.int32) for n in lengths]
+    items = [rng.integers(4, 8000, n).astype(np.int32) for n in lengths]
   items.sort(key=len)
   return [items[i : i + size] for i in range(0, count, size)]
 
 
-def config_of(layers: int) -> dict:
-  return {
-    'model_type': 'seamless_m4t_v2',
-    'vocab_size': VOCABULARY,
-    'encoder_layers': layers,
-    'speech_encoder_layers': layers,
-  }
-
-
-def save(folder: str, layers: int) -> None:
-  """A checkpoint of random weights, in the hub's layout, without torch."""
-  import jax
-  from flax import nnx
-  from safetensors.numpy import save_file
-
-  from ports import loading, seamless
-
-  config = config_of(layers)
-  path = pathlib.Path(folder)
-  (path / 'config.json').write_text(json.dumps(config))
-  tensors = {}
-  for network, prefix in (
-    (seamless.TEXT, 'text_encoder.'),
-    (seamless.SPEECH, 'speech_encoder.'),
-  ):
-    module = loading.initialise(network.abstract(network.config(config)), 0)
-    for leaf, (_, value) in zip(
-      loading.leaves(module), nnx.to_flat_state(nnx.state(module)), strict=True
-    ):
-      name = prefix + leaf.key
-      if leaf.key.startswith('embed_tokens'):
-        name = 'shared.weight'
-      tensors[name] = torch_layout(np.asarray(jax.device_get(value[...])), leaf)
-  save_file(tensors, path / 'model.safetensors')
-
-
-def torch_layout(value: np.ndarray, leaf) -> np.ndarray:
-  """What the checkpoint holds of a parameter: `Rule.read` undone."""
-  if leaf.rule.axes is not None:
-    value = value.transpose(np.argsort(leaf.rule.axes))
-  if leaf.rule.squeeze is not None:
-    value = np.expand_dims(value, leaf.rule.squeeze)
-  return np.ascontiguousarray(value)
-
-
-def ours(folder: str, modality: str, batches: list) -> Callable:
+def ours(folder: str, name: str, layers: int, batches: list) -> Callable:
   import jax
 
   from jaxrep import mesh as meshes
-  from jaxrep import models
+  from jaxrep import opened
   from jaxrep.extract import pooling
   from jaxrep.extract.step import groups, pooled_step
   from jaxrep.inputs import pad
 
-  model = models.open_model('seamless-m4t-v2-large', modality, folder)
+  whose, modality = name.split()
+  language = 'eng' if whose == 'sonar' and modality == 'speech' else ''
+  model = opened.open_model(whose, modality, folder, language=language)
   mesh = meshes.local_mesh()
   state = model.weights('float32', meshes.replicated(mesh))
-  step = pooled_step(model, pooling.parse('mean'), 'float32', mesh)
-  names = groups(model)
+  rule = pooling.parse('mean')
+  step = pooled_step(model.program, rule, 'float32', mesh)
+  names = groups(model.taps)
 
   def call() -> dict[str, np.ndarray]:
     found = []
@@ -165,12 +124,17 @@ def ours(folder: str, modality: str, batches: list) -> Callable:
   return call
 
 
-def theirs(folder: str, modality: str, batches: list) -> Callable:
+def theirs(folder: str, name: str, layers: int, batches: list) -> Callable:
   import torch
 
+  from benchmarks import references
+
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  model, stages = reference(folder, modality)
-  prepare = padded_features() if modality == 'speech' else padded_ids
+  case = references.CASES[name]
+  model = references.load(case, folder, layers)
+  stages = case.stages(model)
+  speech = case.modality == 'speech'
+  prepare = padded_features() if speech else padded_ids
   lengths: list = []
   found: dict[str, list] = {name: [] for name in stages}
   for name, module in stages.items():
@@ -189,43 +153,6 @@ def theirs(folder: str, modality: str, batches: list) -> Callable:
   return call
 
 
-def reference(folder: str, modality: str) -> tuple:
-  """The encoder of transformers, and our tap name → its module."""
-  from safetensors.torch import load_file
-  from transformers import SeamlessM4Tv2Config
-  from transformers.models.seamless_m4t_v2 import modeling_seamless_m4t_v2 as hf
-
-  path = pathlib.Path(folder)
-  sizes = json.loads((path / 'config.json').read_text())
-  config = SeamlessM4Tv2Config(
-    **{k: sizes[k] for k in sizes if k != 'model_type'}
-  )
-  config._attn_implementation = 'sdpa'
-  tensors = load_file(path / 'model.safetensors')
-  prefix = f'{modality}_encoder.'
-  tensors = {
-    k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k
-  }
-  if modality == 'speech':
-    model = hf.SeamlessM4Tv2SpeechEncoder(config)
-    stages = {
-      'speech/embed': model.feature_projection,
-      'speech/norm': model.encoder.layer_norm,
-      'speech/adaptor': model.adapter,
-      'speech/output': model.inner_layer_norm,
-    }
-    layers = model.encoder.layers
-  else:
-    model = hf.SeamlessM4Tv2Encoder(config)
-    shared = load_file(path / 'model.safetensors')['shared.weight']
-    tensors['embed_tokens.weight'] = shared
-    stages = {'text/output': model.layer_norm}
-    layers = model.layers
-  stages |= {f'{modality}/layer_{i:02}': x for i, x in enumerate(layers, 1)}
-  model.load_state_dict(tensors)
-  return model.eval(), stages
-
-
 def pool_into(rows: list, lengths: list) -> Callable:
   """A forward hook that keeps the mean over each item's valid states."""
   import torch
@@ -233,7 +160,9 @@ def pool_into(rows: list, lengths: list) -> Callable:
   def hook(module, inputs, output):
     states = output[0] if isinstance(output, tuple) else output
     counts = lengths[0]
-    if states.shape[1] < counts.max():  # behind the length adaptor
+    if states.shape[1] == 1:  # the pooler's vector
+      counts = torch.ones_like(counts)
+    elif states.shape[1] < counts.max():  # behind the length adaptor
       counts = counts // 8 + 1
     mask = torch.arange(states.shape[1])[None] < counts[:, None]
     total = (states * mask[..., None]).sum(1)
@@ -283,9 +212,12 @@ def agree(ours: dict, theirs: dict) -> dict[str, float]:
   return {'worst_tap': errors[worst], 'taps': len(errors)}
 
 
-def run(name: str, folder: str, modality: str, count: int, size: int) -> None:
+def run(
+  kind: str, folder: str, name: str, layers: int, count: int, size: int
+) -> None:
   """All that one side does from start to vectors, for `peak_memory`."""
-  SIDES[name](folder, modality, workload(modality, count, size))()
+  batches = workload(name.split()[-1], count, size)
+  SIDES[kind](folder, name, layers, batches)()
 
 
 if __name__ == '__main__':

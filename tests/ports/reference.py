@@ -66,12 +66,16 @@ def redraw(module: torch.nn.Module, seed: int) -> torch.nn.Module:
   return module.eval()
 
 
+def classes(version: str):
+  """Those of the text encoder and of the speech encoder."""
+  if version == 'v2':
+    return hf.SeamlessM4Tv2Encoder, hf.SeamlessM4Tv2SpeechEncoder
+  return hf_v1.SeamlessM4TEncoder, hf_v1.SeamlessM4TSpeechEncoder
+
+
 def encoders(made, seed: int = 0):
-  if made.model_type == 'seamless_m4t_v2':
-    classes = hf.SeamlessM4Tv2Encoder, hf.SeamlessM4Tv2SpeechEncoder
-  else:
-    classes = hf_v1.SeamlessM4TEncoder, hf_v1.SeamlessM4TSpeechEncoder
-  text, speech = classes
+  version = 'v2' if made.model_type == 'seamless_m4t_v2' else 'v1'
+  text, speech = classes(version)
   return redraw(text(made), seed), redraw(speech(made), seed + 1)
 
 

@@ -42,7 +42,7 @@ RENUMBERED = (1, 3, 0, 2)
 
 
 class Speech(nn.Module):
-  """Features to the sentence's vector, every state by hooks."""
+  """Features and their mask to the sentence's vector."""
 
   def __init__(self, sizes: dict, pooler_layers: int):
     super().__init__()
@@ -64,60 +64,55 @@ class Speech(nn.Module):
       )
       for _ in range(pooler_layers)
     )
-    self.embed_out = nn.Parameter(torch.empty(dim, dim))
+    self.embed_out = nn.Linear(dim, dim, bias=False)
 
-  def forward(self, features: torch.Tensor) -> dict[str, np.ndarray]:
-    """Our tap → [time, dim] of one unpadded utterance [1, time, 160]."""
-    found = {
-      'speech/embed/fbank': features.reshape(1, -1, features.shape[2] // 2),
-      'speech/embed/stacked': features,
-      'speech/embed/norm': self.feature_projection.layer_norm(features),
-    }
-    x = found['speech/embed'] = self.feature_projection(features)
-    positions = self.encoder.embed_positions(x)
-    for i, layer in enumerate(self.encoder.layers, 1):
-      parts = {}
-      for name, module in (
-        ('ffn1', layer.self_attn_layer_norm),
-        ('attn', layer.conv_module.layer_norm),
-        ('conv', layer.ffn2_layer_norm),
-        ('ffn2', layer.final_layer_norm),
-      ):
-        keep = _keeper(parts, name)
-        parts[f'{name} hook'] = module.register_forward_pre_hook(keep)
-      x = layer(x, relative_position_embeddings=positions)
-      for name in ('ffn1', 'attn', 'conv', 'ffn2'):
-        parts[f'{name} hook'].remove()
-        found[f'speech/layer_{i:02}/{name}'] = parts[name]
-      found[f'speech/layer_{i:02}'] = x
-    x = found['speech/norm'] = self.encoder.layer_norm(x)
-    found |= self._pooled(x)
-    return {name: y[0].detach().numpy() for name, y in found.items()}
+  def forward(
+    self, features: torch.Tensor, attention_mask: torch.Tensor
+  ) -> torch.Tensor:
+    frames = self.encoder(self.feature_projection(features), attention_mask)
+    padding = ~attention_mask.bool()
+    t = self.query().expand(len(frames), 1, -1)
+    for layer in self.pooler:
+      t = layer(t, frames, memory_key_padding_mask=padding)
+    return self.embed_out(t)
 
-  def _pooled(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
-    dim = frames.shape[2]
-    query = self.embed_tokens.weight[2] * math.sqrt(dim)
-    query = query + torch.cat([torch.zeros(dim // 2), torch.ones(dim // 2)])
-    t = query[None, None]
-    found = {'speech/pooler/embed': t}
-    for i, layer in enumerate(self.pooler, 1):
-      name = f'speech/pooler_{i:02}'
-      own = layer.norm1(t + layer.self_attn(t, t, t)[0])
-      read, weights = layer.multihead_attn(
-        own, frames, frames, average_attn_weights=False
-      )
-      cross = layer.norm2(own + read)
-      t = layer(t, frames)
-      found |= {f'{name}/self': own, f'{name}/cross': cross, name: t}
-      found[f'{name}/weights'] = weights[:, :, 0].transpose(1, 2)
-    return found | {'speech/sentence': t @ self.embed_out.T}
+  def query(self) -> torch.Tensor:
+    row = self.embed_tokens.weight[2]
+    half = torch.zeros(len(row) // 2)
+    return row * math.sqrt(len(row)) + torch.cat([half, half + 1])
 
 
-def _keeper(parts: dict, name: str):
-  def keep(module, args):
-    parts[name] = args[0].detach().clone()
-
-  return keep
+def speech_states(model: Speech, row: np.ndarray) -> dict[str, np.ndarray]:
+  """Our tap → [time, dim] of one unpadded utterance [time, 160]."""
+  norm = model.feature_projection.layer_norm
+  hooks = {
+    'speech/embed/stacked': (norm, 'input'),
+    'speech/embed/norm': (norm, 'output'),
+    'speech/embed': (model.feature_projection, 'output'),
+    'speech/norm': (model.encoder.layer_norm, 'output'),
+    'speech/pooler/embed': (model.pooler[0], 'input'),
+    'speech/sentence': (model.embed_out, 'output'),
+  }
+  for i, layer in enumerate(model.encoder.layers, 1):
+    for part, (name, side) in reference.SPEECH_LAYER.items():
+      module = layer.get_submodule(name) if name else layer
+      hooks[f'speech/layer_{i:02}{part}'] = (module, side)
+  for i, layer in enumerate(model.pooler, 1):
+    hooks[f'speech/pooler_{i:02}/self'] = (layer.multihead_attn, 'input')
+    hooks[f'speech/pooler_{i:02}/cross'] = (layer.linear1, 'input')
+    hooks[f'speech/pooler_{i:02}'] = (layer, 'output')
+  mask = torch.ones(1, len(row), dtype=torch.long)
+  found = reference.hooked(hooks, model, torch.tensor(row)[None], mask)
+  found['speech/embed/fbank'] = row.reshape(2 * len(row), -1)
+  frames = torch.tensor(found['speech/norm'])[None]
+  for i, layer in enumerate(model.pooler, 1):
+    own = torch.tensor(found[f'speech/pooler_{i:02}/self'])[None]
+    _, weights = layer.multihead_attn(
+      own, frames, frames, average_attn_weights=False
+    )
+    name = f'speech/pooler_{i:02}/weights'
+    found[name] = weights[0, :, 0].T.detach().numpy()
+  return found
 
 
 def speech(pooler_layers: int, seed: int = 0, **frames: int) -> Speech:
@@ -142,7 +137,8 @@ def fairseq_names(model: Speech) -> dict[str, torch.Tensor]:
       (r'\.(ffn[12])_layer_norm', r'.\1.layer_norm'),
       (r'\.intermediate_dense', '.w_1'),
       (r'\.output_dense', '.w_2'),
-      (r'^embed_', 'decoder.embed_'),
+      (r'^embed_out\.weight$', 'decoder.embed_out'),
+      (r'^embed_tokens', 'decoder.embed_tokens'),
     ):
       key = re.sub(pattern, name, key)
     tensors[key] = value

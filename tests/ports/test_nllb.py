@@ -39,6 +39,10 @@ def save(folder, **changes):
   return model.model.encoder
 
 
+def encoder(**changes):
+  return hf.M2M100Encoder(M2M100Config(**TINY | changes)).eval()
+
+
 def states(model, row):
   hooks = {
     'text/embed/tokens': (model.embed_tokens, 'output'),

@@ -22,15 +22,20 @@ TINY = {
 }
 
 
-def save(folder, **changes):
+def model(**changes):
   made = Wav2Vec2BertConfig(**TINY | changes)
   made._attn_implementation = 'sdpa'
-  model = reference.redraw(Wav2Vec2BertModel(made), 4)
+  return reference.redraw(Wav2Vec2BertModel(made), 4)
+
+
+def save(folder, **changes):
+  made = model(**changes)
   folder.mkdir(parents=True, exist_ok=True)
-  tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
+  tensors = {k: v.contiguous() for k, v in made.state_dict().items()}
   save_file(tensors, folder / 'model.safetensors')
-  (folder / 'config.json').write_text(made.to_json_string(use_diff=False))
-  return model
+  config = made.config.to_json_string(use_diff=False)
+  (folder / 'config.json').write_text(config)
+  return made
 
 
 def states(model, row):
@@ -54,7 +59,7 @@ def states(model, row):
 
 
 def test_every_tap_against_each_utterance_alone(tmp_path):
-  model = save(tmp_path)
+  theirs = save(tmp_path)
   sizes = w2vbert.speech_config(
     json.loads((tmp_path / 'config.json').read_text())
   )
@@ -66,7 +71,7 @@ def test_every_tap_against_each_utterance_alone(tmp_path):
   rows = batches.speech_rows((1, 2, 31, 64, 250))
   found = batches.run(module, *batches.pad(rows, np.nan, 8))
   specs = w2vbert.taps(sizes, fine=True)
-  batches.compare(found, rows, lambda row: states(model, row), specs)
+  batches.compare(found, rows, lambda row: states(theirs, row), specs)
 
 
 def test_a_config_that_asks_for_another_network_is_refused():

@@ -1,0 +1,189 @@
+"""The encoders of transformers and PyTorch that extraction is timed against.
+
+Released widths, few layers, random weights: the same modules that the tests
+compare every stage with. `save` writes a checkpoint that jaxrep loads, and the
+module's own state beside it.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tests.ports import reference, sonar_reference, test_nllb, test_w2vbert
+
+VOCABULARY = 8000  # the size of the embedding table costs no arithmetic
+STATE = 'reference.pt'
+WIDE = {
+  'vocab_size': VOCABULARY,
+  'hidden_size': 1024,
+  'encoder_attention_heads': 16,
+  'encoder_ffn_dim': 8192,
+  'decoder_ffn_dim': 64,
+  'speech_encoder_attention_heads': 16,
+  'speech_encoder_intermediate_size': 4096,
+}
+POSITIONS = {
+  'v1': {'max_source_positions': 4096},
+  'v2': {
+    'left_max_position_embeddings': 64,
+    'right_max_position_embeddings': 8,
+  },
+}
+SONAR_TEXT = {
+  'model_dim': 1024,
+  'num_heads': 16,
+  'ffn_inner_dim': 8192,
+  'vocab_size': VOCABULARY,
+}
+SONAR_SPEECH = {'model_dim': 1024, 'num_heads': 16, 'ffn_inner_dim': 4096}
+W2V_BERT = {
+  'hidden_size': 1024,
+  'num_attention_heads': 16,
+  'intermediate_size': 4096,
+  'left_max_position_embeddings': 64,
+  'right_max_position_embeddings': 8,
+}
+NLLB = {
+  'd_model': 1024,
+  'vocab_size': VOCABULARY,
+  'encoder_attention_heads': 16,
+  'encoder_ffn_dim': 4096,
+}
+
+
+class Case(NamedTuple):
+  """One encoder: its model and modality, and how the reference is made.
+
+  `save` writes the checkpoint and returns the module, `build` makes one of the
+  same shape, `stages` names modules whose outputs are compared and timed.
+  """
+
+  model: str
+  modality: str
+  save: Callable[[pathlib.Path, int], nn.Module]
+  build: Callable[[int], nn.Module]
+  stages: Callable[[nn.Module], dict[str, nn.Module]]
+
+
+def save(case: Case, folder: str, layers: int) -> None:
+  path = pathlib.Path(folder)
+  path.mkdir(parents=True, exist_ok=True)
+  torch.save(case.save(path, layers).state_dict(), path / STATE)
+
+
+def load(case: Case, folder: str, layers: int) -> nn.Module:
+  """The reference with its weights; nothing else of it is in memory."""
+  model = case.build(layers)
+  state = torch.load(pathlib.Path(folder) / STATE, mmap=True)
+  model.load_state_dict(state)
+  return model.eval()
+
+
+def _layers(
+  layers: Mapping[int, nn.Module] | nn.ModuleList, stage: str
+) -> dict[str, nn.Module]:
+  return {f'{stage}_{i:02}': layer for i, layer in enumerate(layers, 1)}
+
+
+def _seamless(version: str, modality: str) -> Case:
+  def config(layers: int) -> Any:
+    sizes = {'encoder_layers': layers, 'speech_encoder_layers': layers}
+    return reference.config(version, **WIDE, **POSITIONS[version], **sizes)
+
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    made = config(layers)
+    text, speech = reference.encoders(made)
+    reference.save(folder, made, text, speech)
+    return text if modality == 'text' else speech
+
+  def build(layers: int) -> nn.Module:
+    text, speech = reference.classes(version)
+    return (text if modality == 'text' else speech)(config(layers))
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    if modality == 'text':
+      found = {'text/output': model.layer_norm}
+      return found | _layers(model.layers, 'text/layer')
+    return {
+      'speech/embed': model.feature_projection,
+      'speech/norm': model.encoder.layer_norm,
+      'speech/adaptor': model.adapter,
+      'speech/output': model.inner_layer_norm,
+    } | _layers(model.encoder.layers, 'speech/layer')
+
+  return Case(f'seamless-m4t-{version}-large', modality, write, build, stages)
+
+
+def _sonar_speech() -> Case:
+  def build(layers: int) -> nn.Module:
+    return sonar_reference.speech(3, num_layers=layers, **SONAR_SPEECH)
+
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    path = folder / 'spenc.eng.pt'
+    sizes = {'num_layers': layers, **SONAR_SPEECH}
+    return sonar_reference.save_speech(path, 3, **sizes)
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+      'speech/embed': model.feature_projection,
+      'speech/norm': model.encoder.layer_norm,
+      'speech/sentence': model.embed_out,
+      **_layers(model.encoder.layers, 'speech/layer'),
+      **_layers(model.pooler, 'speech/pooler'),
+    }
+
+  return Case('sonar', 'speech', write, build, stages)
+
+
+def _sonar_text() -> Case:
+  def sizes(layers: int) -> dict[str, int]:
+    return {'num_layers': layers, **SONAR_TEXT}
+
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    path = folder / 'sonar_text_encoder.pt'
+    return sonar_reference.save_text(path, **sizes(layers))
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    found = {'text/output': model.layer_norm}
+    return found | _layers(model.layers, 'text/layer')
+
+  def build(layers: int) -> nn.Module:
+    return sonar_reference.text(**sizes(layers))
+
+  return Case('sonar', 'text', write, build, stages)
+
+
+def _nllb() -> Case:
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    return test_nllb.save(folder, encoder_layers=layers, **NLLB)
+
+  def build(layers: int) -> nn.Module:
+    return test_nllb.encoder(encoder_layers=layers, **NLLB)
+
+  return Case('nllb-200-600m', 'text', write, build, _sonar_text().stages)
+
+
+def _w2v_bert() -> Case:
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    return test_w2vbert.save(folder, num_hidden_layers=layers, **W2V_BERT)
+
+  def build(layers: int) -> nn.Module:
+    return test_w2vbert.model(num_hidden_layers=layers, **W2V_BERT)
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    found = {'speech/embed': model.feature_projection}
+    return found | _layers(model.encoder.layers, 'speech/layer')
+
+  return Case('w2v-bert-2.0', 'speech', write, build, stages)
+
+
+CASES = {
+  f'{case.model} {case.modality}': case
+  for case in (
+    *(_seamless(v, m) for v in ('v2', 'v1') for m in ('speech', 'text')),
+    *(_sonar_speech(), _sonar_text(), _w2v_bert(), _nllb()),
+  )
+}
