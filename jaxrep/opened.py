@@ -84,7 +84,9 @@ class Model:
   @property
   def source(self) -> str:
     """Where the checkpoint is, as people say it."""
-    return self.checkpoint.source.name
+    place, released = self.checkpoint.source.name, self.checkpoint.released
+    own = released and self.checkpoint.file == released
+    return f'{place}/{released}' if own else place
 
   @functools.cached_property
   def fingerprint(self) -> str:

@@ -53,9 +53,11 @@ TEXT_SIZES = {
   'num_heads': 16,
   'ffn_inner_dim': 8192,
   'vocab_size': 256206,
-  'max_tokens': 514,
+  'max_source_positions': 512,
+  'max_tokens': None,
   'scale_embedding': True,
 }
+SPECIALS = 2  # the language and </s>, which max_source_positions leaves out
 CONFORMER_REQUIRED = {
   'activation': 'silu',
   'norm': 'batch_norm',
@@ -101,8 +103,9 @@ def text_config(config: Mapping[str, Any]) -> nllb.TextConfig:
   """
   if config.get('model_type') == nllb.REQUIRED['model_type']:
     sizes = nllb.text_config(config)
-    return dataclasses.replace(sizes, max_tokens=TEXT_SIZES['max_tokens'])
-  unread = (NOTES, r'^(max_source_positions|pad_idx_in_batches)$')
+    limit = TEXT_SIZES['max_source_positions'] + SPECIALS
+    return dataclasses.replace(sizes, max_tokens=limit)
+  unread = (NOTES, r'^pad_idx_in_batches$')
   values = read_config(config, TEXT_SIZES, TEXT_REQUIRED, unread)
   return nllb.TextConfig(
     vocab_size=values['vocab_size'],
@@ -111,7 +114,8 @@ def text_config(config: Mapping[str, Any]) -> nllb.TextConfig:
     encoder_attention_heads=values['num_heads'],
     encoder_ffn_dim=values['ffn_inner_dim'],
     scale_embedding=values['scale_embedding'],
-    max_tokens=values['max_tokens'],
+    max_tokens=values['max_tokens']
+    or values['max_source_positions'] + SPECIALS,
   )
 
 

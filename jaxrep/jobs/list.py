@@ -44,10 +44,16 @@ def languages() -> list[str]:
   classes = resource_classes()
   rows = [
     f'{iso}  {one.fleurs:12} {one.nllb:9} {one.name} ({one.script}, '
-    f'{one.family}, {classes[iso]})'
+    f'{one.family}, {classes[iso]})' + _sonar(one)
     for iso, one in LANGUAGES.items()
   ]
   return [*rows, *(f'{name}: {",".join(v)}' for name, v in PRESETS.items())]
+
+
+def _sonar(language) -> str:
+  if not language.sonar_file:
+    return ''
+  return f'; SONAR speech: {language.sonar_file} ({language.sonar_licence})'
 
 
 def measures() -> list[str]:

@@ -115,11 +115,18 @@ def _non_commercial(definition: Mapping[str, Any]) -> list[str]:
   """Each model's weights that a licence keeps from commercial use."""
   found = []
   for model in definition['models'].values():
-    bound = [one for one in model['checkpoints'] if '-NC' in one['licence']]
+    bound: dict[str, list[str]] = {}
+    licences: dict[str, None] = {}
+    for one in model['checkpoints']:
+      if '-NC' in one['licence']:
+        bound.setdefault(one['modality'], []).extend(one['languages'])
+        licences[one['licence']] = None
     if bound:
-      licences = ', '.join(dict.fromkeys(one['licence'] for one in bound))
-      parts = ', '.join(dict.fromkeys(_reads(one) for one in bound))
-      found.append(f'{model["title"]}, {parts} ({licences})')
+      parts = ', '.join(
+        _reads({'modality': modality, 'languages': of})
+        for modality, of in bound.items()
+      )
+      found.append(f'{model["title"]}, {parts} ({", ".join(licences)})')
   return found
 
 
