@@ -99,6 +99,24 @@ def test_frontend_benchmark_writes_a_row(tmp_path):
   assert str(ROOT) not in line
 
 
+def test_extraction_benchmark_writes_a_row(tmp_path):
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'benchmarks.extraction'),
+      *('--cases=nllb-200-600m text', '--layers=1', '--rounds=2'),
+      *('--sentences=2', '--batch=1', f'--results={tmp_path}'),
+    ],
+    cwd=ROOT,
+    check=True,
+  )
+  row = json.loads((tmp_path / 'extraction.jsonl').read_text())
+  assert row['case']['model'] == 'nllb-200-600m'
+  assert row['agreement']['taps'] == 2
+  assert row['agreement']['worst_tap'] < 1e-5
+  assert row['ratios']['pytorch']['cpu']['median'] > 0
+  assert row['peak_memory_mb'].keys() == {'jaxrep', 'pytorch'}
+
+
 @pytest.fixture
 def candidates(harness):
   return importlib.import_module('benchmarks.candidates')
