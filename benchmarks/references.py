@@ -13,25 +13,11 @@ import torch
 from torch import nn
 
 from tests.ports import reference, sonar_reference, test_nllb, test_w2vbert
+from tests.ports.test_seamless import FULL_WIDTH, RELEASED_POSITIONS
 
 VOCABULARY = 8000  # the size of the embedding table costs no arithmetic
 STATE = 'reference.pt'
-WIDE = {
-  'vocab_size': VOCABULARY,
-  'hidden_size': 1024,
-  'encoder_attention_heads': 16,
-  'encoder_ffn_dim': 8192,
-  'decoder_ffn_dim': 64,
-  'speech_encoder_attention_heads': 16,
-  'speech_encoder_intermediate_size': 4096,
-}
-POSITIONS = {
-  'v1': {'max_source_positions': 4096},
-  'v2': {
-    'left_max_position_embeddings': 64,
-    'right_max_position_embeddings': 8,
-  },
-}
+WIDE = {**FULL_WIDTH, 'vocab_size': VOCABULARY, 'decoder_ffn_dim': 64}
 SONAR_TEXT = {
   'model_dim': 1024,
   'num_heads': 16,
@@ -91,7 +77,8 @@ def _layers(
 def _seamless(version: str, modality: str) -> Case:
   def config(layers: int) -> Any:
     sizes = {'encoder_layers': layers, 'speech_encoder_layers': layers}
-    return reference.config(version, **WIDE, **POSITIONS[version], **sizes)
+    positions = RELEASED_POSITIONS[version]
+    return reference.config(version, **WIDE | positions | sizes)
 
   def write(folder: pathlib.Path, layers: int) -> nn.Module:
     made = config(layers)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from absl import logging
 
 from jaxrep.types import InputError
-from ports import checkpoints, torchfile
+from ports import checkpoints
 
 BUNDLED = Path(__file__).parent / 'data' / 'bundled'
 
@@ -218,7 +218,7 @@ def contents(path: Path) -> str:
 
 @functools.lru_cache
 def _contents(path: Path, size: int, modified: int) -> str:
-  if found := torchfile.fingerprint(path):
+  if found := checkpoints.fingerprint(path):
     return found
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -40,12 +40,13 @@ def select(specs: list[TapSpec], fine: bool) -> tuple[TapSpec, ...]:
 def by_depth(text: int, speech: int) -> dict[str, str]:
   """Speech stage → text stage of the same relative depth, for so many layers.
 
-  The embeddings are compared with each other.
+  The embeddings are compared with each other. Of two text layers that a speech
+  layer lies between it is the later one, so that twice as many layers are
+  compared with each text layer in pairs.
   """
   pairs = {'speech/embed': 'text/embed'}
   for i in range(1, speech + 1):
-    match = max(round(i * text / speech), 1)
-    pairs[f'speech/layer_{i:02}'] = f'text/layer_{match:02}'
+    pairs[f'speech/layer_{i:02}'] = f'text/layer_{-(-i * text // speech):02}'
   return pairs
 
 

@@ -18,7 +18,7 @@ from transformers import M2M100Config
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 from transformers.models.seamless_m4t import modeling_seamless_m4t as hf
 
-from tests.ports import reference
+from tests.ports import reference, test_nllb
 
 SPEECH = {
   'conformer': {
@@ -210,16 +210,7 @@ def text(seed: int = 0, **changes: int) -> M2M100Encoder:
 def text_states(model: M2M100Encoder, ids: np.ndarray) -> dict[str, np.ndarray]:
   """Our tap → [time, dim] of ids in fairseq2's numbering."""
   renumbered = [RENUMBERED[i] if i < 4 else i for i in ids.tolist()]
-  tokens = torch.tensor([renumbered])
-  hooks = {
-    'text/embed/tokens': (model.embed_tokens, 'output'),
-    'text/embed': (model.layers[0], 'input'),
-    'text/output': (model.layer_norm, 'output'),
-  }
-  for i, layer in enumerate(model.layers, 1):
-    hooks[f'text/layer_{i:02}/attn'] = (layer.final_layer_norm, 'input')
-    hooks[f'text/layer_{i:02}'] = (layer, 'output')
-  found = reference.hooked(hooks, model, tokens)
+  found = test_nllb.states(model, renumbered)
   return found | {'text/sentence': found['text/output'].mean(0, keepdims=True)}
 
 

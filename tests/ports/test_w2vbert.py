@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from ports import loading, nllb, w2vbert
+from ports import layers, loading, nllb, w2vbert
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -86,7 +86,12 @@ def test_an_unaligned_text_encoder_is_compared_by_depth():
   pairs = w2vbert.counterparts(text, spoken)
   assert list(pairs) == [spec.name for spec in w2vbert.taps(spoken)]
   assert set(pairs.values()) <= {spec.name for spec in nllb.taps(text)}
-  assert pairs['speech/embed'] == 'text/embed'
-  assert pairs['speech/layer_01'] == 'text/layer_01'
-  assert pairs['speech/layer_12'] == 'text/layer_06'
-  assert pairs['speech/layer_24'] == 'text/layer_12'
+  assert list(pairs.values()) == [
+    'text/embed',
+    *(f'text/layer_{i:02}' for i in range(1, 13) for _ in range(2)),
+  ]
+  assert layers.by_depth(3, 2) == {
+    'speech/embed': 'text/embed',
+    'speech/layer_01': 'text/layer_02',
+    'speech/layer_02': 'text/layer_03',
+  }

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ports.archive import Member, members
-from ports.pickles import INERT, Call, Machine, is_harmless
-from ports.tensors import (
+from ports.checkpoints.archive import Member, members
+from ports.checkpoints.pickles import INERT, Call, Machine, is_harmless
+from ports.checkpoints.tensors import (
   CheckpointError,
   File,
   Tensor,

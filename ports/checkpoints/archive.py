@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from ports.tensors import CheckpointError, File, shown
+from ports.checkpoints.tensors import CheckpointError, File, shown
 
 MAX_DIRECTORY = 1 << 26  # about a million members
 MAX_COMMENT = 0xFFFF

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.ports import saved
+from tests.ports.checkpoints import saved
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LONG = 3_000_000
 TIMES = 100_000
 KEY = 'k' * 60_000  # of a storage
@@ -95,7 +95,7 @@ def folder(tmp_path):
 
 def test_every_damaged_file_is_read_or_refused_by_name(folder):
   done = subprocess.run(
-    [sys.executable, '-m', 'tests.ports.mutations', str(folder), '400'],
+    [sys.executable, '-m', f'{__package__}.mutations', str(folder), '400'],
     capture_output=True,
     text=True,
     cwd=ROOT,

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from ports.checkpoints import CheckpointError, open_checkpoint
-from ports.torchfile import fingerprint
-from tests.ports import saved
+from ports.checkpoints.torchfile import fingerprint
+from tests.ports.checkpoints import saved
 
 LAYOUTS = {
   'fairseq2': lambda model: {'model': model},

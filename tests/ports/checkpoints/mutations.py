@@ -1,10 +1,10 @@
 """Damages checkpoints at random and opens each; a process of its own.
 
-`python -m tests.ports.mutations FOLDER COUNT` damages every checkpoint of a
-folder in COUNT ways, and takes those under `traps/` as they are. Each must
-open with every tensor readable, or be refused by name, within seconds;
-anything else ends the process with an error. The process may not use more than
-4 GB beyond what it starts with. Prints how often what happened.
+`python -m tests.ports.checkpoints.mutations FOLDER COUNT` damages every
+checkpoint of a folder in COUNT ways, and takes those under `traps/` as they
+are. Each must open with every tensor readable, or be refused by name, within
+seconds; anything else ends the process with an error. The process may not use
+more than 4 GB beyond what it starts with. Prints how often what happened.
 """
 
 import collections
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ports.checkpoints import CheckpointError, open_checkpoint
-from tests.ports import saved
+from tests.ports.checkpoints import saved
 
 ROOM = 4 << 30
 SECONDS = 60  # of the whole process

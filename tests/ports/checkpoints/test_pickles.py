@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from ports.checkpoints import CheckpointError, open_checkpoint
-from ports.pickles import INERT
-from ports.torchfile import open_torch
-from tests.ports import saved
+from ports.checkpoints.pickles import INERT
+from ports.checkpoints.torchfile import open_torch
+from tests.ports.checkpoints import saved
 
 
 class Reduced:
@@ -64,7 +64,7 @@ NAMES = {
   'system': r'\w+\.system',
   'subclasses': r'\w+\.eval',
   'subprocess': r'(subprocess|commands)\.call',
-  'heir': r'tests\.ports\.test_pickles\.Options',
+  'heir': r'tests\.ports\.checkpoints\.test_pickles\.Options',
 }
 PLACES = {
   'top': lambda model, evil: {'evil': evil, 'model': model},

@@ -8,8 +8,8 @@ from collections import OrderedDict
 import numpy as np
 import torch
 
-from ports.archive import members
-from ports.tensors import File
+from ports.checkpoints.archive import members
+from ports.checkpoints.tensors import File
 
 
 def weights(layers=2, dim=4):

@@ -1,45 +1,21 @@
-"""Checkpoint files as lazy tensors, without torch and without running code.
-
-Three layouts: safetensors, several files with an index that names them, and
-the zip files of torch.save. Nothing is read before `Tensor.read`, which maps
-the tensor's bytes alone.
-"""
+"""What a file or a folder of a checkpoint holds, by the names in it."""
 
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
-from ports.tensors import (
+from ports.checkpoints.safetensors import open_safetensors
+from ports.checkpoints.tensors import (
   CheckpointError,
-  File,
   Tensor,
-  check_shape,
-  is_count,
   shown,
   unreadable,
 )
-from ports.torchfile import open_torch
+from ports.checkpoints.torchfile import open_torch
 
 INDEXES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 FILES = ('model.safetensors', 'pytorch_model.bin', 'checkpoint.pt')
-SAFETENSORS_DTYPES = {
-  'F64': np.float64,
-  'F32': np.float32,
-  'F16': np.float16,
-  'BF16': ml_dtypes.bfloat16,
-  'I64': np.int64,
-  'I32': np.int32,
-  'I16': np.int16,
-  'I8': np.int8,
-  'U8': np.uint8,
-  'BOOL': np.bool_,
-}
-MAX_HEADER = 100_000_000  # the format's own limit
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -120,72 +96,6 @@ def _open_index(index: Path) -> dict[str, Tensor]:
       f'{index}: names tensors that its shards lack: {", ".join(absent)}.'
     )
   return {key: shards[name][key] for key, name in files_of.items()}
-
-
-def open_safetensors(path: Path) -> dict[str, Tensor]:
-  """Reads the header; every tensor's bytes must lie inside the file."""
-  file = File.of(path)
-  try:
-    start, header = _safe_header(file)
-    return {k: _safe_tensor(file, start, k, e) for k, e in header.items()}
-  except CheckpointError:
-    raise
-  except (ValueError, RecursionError) as error:
-    raise CheckpointError(
-      f'{path}: not a whole safetensors file ({str(error)[:200]}); download it'
-      ' again.'
-    ) from error
-
-
-def _safe_header(file: File) -> tuple[int, dict[str, Any]]:
-  """Where the tensors begin, and what the header says of each."""
-  if file.size < 8:
-    raise ValueError('it has no header')
-  (length,) = struct.unpack('<Q', file.read(0, 8))
-  if length > file.size - 8:
-    raise ValueError('the header is longer than the file')
-  if length > MAX_HEADER:
-    raise ValueError('the header is longer than the format allows')
-  text = file.read(8, length).decode()
-  header = json.loads(text, object_pairs_hook=_unique)
-  if type(header) is not dict:
-    raise ValueError('the header is not a mapping')
-  header.pop('__metadata__', None)
-  return 8 + length, header
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) != len(pairs):
-    raise ValueError('the header has two entries of one name')
-  return found
-
-
-def _safe_tensor(file: File, start: int, key: str, entry: Any) -> Tensor:
-  fields = ('dtype', 'shape', 'data_offsets')
-  if type(entry) is not dict or any(field not in entry for field in fields):
-    raise ValueError(f'{shown(key)} lacks a type, a shape or a place')
-  kind, shape, offsets = (entry[field] for field in fields)
-  if type(kind) is not str or kind not in SAFETENSORS_DTYPES:
-    raise ValueError(f'{shown(key)} has a type that is not read here')
-  if type(shape) is not list or type(offsets) is not list:
-    raise ValueError(f'{shown(key)} lacks a shape or a place')
-  dtype = np.dtype(SAFETENSORS_DTYPES[kind])
-  count = check_shape(tuple(shape), dtype, shown(key))
-  if len(offsets) != 2 or not all(map(is_count, offsets)):
-    raise ValueError(f'{shown(key)} is at no place')
-  begin, end = offsets
-  if not begin <= end <= file.size - start:
-    raise ValueError(f'{shown(key)} ends behind the file')
-  if end - begin != count * dtype.itemsize:
-    raise ValueError(
-      f'{shown(key)} has {end - begin} bytes for {count} numbers'
-    )
-
-  def read() -> np.ndarray:
-    return file.map(dtype, start + begin, count).reshape(shape)
-
-  return Tensor(tuple(shape), dtype, read)
 
 
 def state_dict(tree: Any, path: Path) -> dict[str, Tensor]:
