@@ -76,7 +76,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       else:
         raise _NotFound('EntryNotFound')
     except _NotFound as error:
-      self._send(404, {'X-Error-Code': str(error), 'Content-Length': '0'})
+      headers = {'X-Error-Code': str(error), 'Content-Length': '0'}
+      if match and str(error) == 'EntryNotFound':  # what the cache remembers
+        headers['X-Repo-Commit'] = commit(match['repo'].removeprefix('models/'))
+      self._send(404, headers)
 
   def _repo(self, match: re.Match) -> tuple[str, pathlib.Path]:
     repo = match['repo'].removeprefix('models/')

@@ -5,11 +5,16 @@ import os
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 import jaxrep
+from jaxrep import opened
+from jaxrep.extract import pooling
+from jaxrep.extract.step import pooled_step
+from jaxrep.mesh import local_mesh
 from jaxrep.types import InputError
 from tests import speech
 from tests.ports import reference, sonar_reference
@@ -177,6 +182,32 @@ def test_without_a_config_a_language_must_be_named(tmp_path):
   # By the language it has the released size, which this file does not fill.
   with pytest.raises(InputError, match=r'checkpoint\.pt.*does not fit'):
     jaxrep.load_encoder('sonar', 'speech', tmp_path, language='eng')
+
+
+@pytest.mark.parametrize('language, poolers', [('eng', 3), ('spa', 6)])
+def test_released_sizes_go_through_the_step_by_shape(
+  tmp_path, language, poolers
+):
+  """24 layers of full width, from a waveform of 20 s to a vector a stage."""
+  model = opened.open_model('sonar', 'speech', str(tmp_path), language=language)
+  step = pooled_step(
+    model.program, pooling.parse('mean'), 'bfloat16', local_mesh()
+  )
+  found = jax.eval_shape(
+    step,
+    model.shapes('bfloat16'),
+    jax.ShapeDtypeStruct((8, 320_000), np.float32),
+    jax.ShapeDtypeStruct((8,), np.int32),
+  )
+  stages = 1 + 24 + 1 + poolers + 1
+  assert found[1024].shape == (8, stages, 1024)
+  assert [name for name, _ in model.taps] == [
+    'speech/embed',
+    *(f'speech/layer_{i:02}' for i in range(1, 25)),
+    'speech/norm',
+    *(f'speech/pooler_{i:02}' for i in range(1, poolers + 1)),
+    'speech/sentence',
+  ]
 
 
 def test_a_file_may_be_given(tmp_path):

@@ -13,7 +13,13 @@ from safetensors.torch import save_file
 from jaxrep import sources
 from jaxrep.types import InputError
 from tests import command, mirror
-from tests.ports import sonar_reference, test_nllb, test_w2vbert
+from tests.ports import (
+  reference,
+  sonar_reference,
+  test_nllb,
+  test_w2vbert,
+)
+from tests.test_tokenizers import GOLDEN
 
 LOAD = """
 import sys, numpy as np, jaxrep
@@ -24,6 +30,8 @@ model = opened.open_model(name, modality, language=language)
 print('opened', model.fingerprint, len(model.taps))
 encoder = jaxrep.load_encoder(name, modality, language=language or None)
 print('loaded', encoder.model.fingerprint)
+if modality == 'text':
+  print(encoder.encode(['a river'], 'eng')['text/output'].sum())
 """
 
 
@@ -42,6 +50,22 @@ def load(url, home, *arguments, offline='0'):
 
 def fetched(home):
   return {path.name for path in home.glob('hub/*/snapshots/*/*')}
+
+
+def save_nllb(folder):
+  test_nllb.save(folder, vocab_size=700)
+  pieces = GOLDEN / 'sentencepiece.model'
+  shutil.copy(pieces, folder / 'sentencepiece.bpe.model')
+
+
+def save_v1(folder):
+  made = reference.config('v1')
+  _, speech = reference.encoders(made)
+  folder.mkdir()
+  tensors = {f'speech_encoder.{k}': v for k, v in speech.state_dict().items()}
+  torch.save(tensors, folder / 'pytorch_model.bin')
+  config = made.to_json_string(use_diff=False)
+  (folder / 'config.json').write_text(config)
 
 
 def test_a_speech_encoder_is_downloaded_when_it_is_loaded(tmp_path):
@@ -93,31 +117,43 @@ def test_what_the_hub_lacks_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'name, modality, repo, save, file',
+  'name, modality, repo, save, files',
   [
     (
       'nllb-200-600m',
       'text',
       'facebook/nllb-200-distilled-600M',
-      test_nllb.save,
-      'pytorch_model.bin',
+      save_nllb,
+      {'pytorch_model.bin', 'sentencepiece.bpe.model'},
     ),
     (
       'w2v-bert-2.0+nllb-200-600m',
       'speech',
       'facebook/w2v-bert-2.0',
       test_w2vbert.save,
-      'model.safetensors',
+      {'model.safetensors'},
+    ),
+    (  # whose other release is looked for first
+      'seamless-m4t-v1-large',
+      'speech',
+      'facebook/hf-seamless-m4t-large',
+      save_v1,
+      {'pytorch_model.bin'},
     ),
   ],
 )
-def test_the_hubs_usual_names(tmp_path, name, modality, repo, save, file):
+def test_the_hubs_usual_names(tmp_path, name, modality, repo, save, files):
   save(tmp_path / 'repo')
   (tmp_path / 'repo/flax_model.msgpack').write_bytes(b'not wanted')
   with mirror.serve({repo: tmp_path / 'repo'}) as url:
     result = load(url, tmp_path / 'home', name, modality, '')
   assert result.returncode == 0, result.stderr[-2000:]
-  assert fetched(tmp_path / 'home') == {'config.json', file}
+  assert fetched(tmp_path / 'home') == {'config.json'} | files
+  again = load(
+    'http://127.0.0.1:9', tmp_path / 'home', name, modality, '', offline='1'
+  )
+  assert again.returncode == 0, again.stderr[-2000:]
+  assert again.stdout == result.stdout
 
 
 def test_shards_are_found_by_their_index(tmp_path):

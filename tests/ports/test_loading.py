@@ -1,5 +1,6 @@
 """The loader is total, lazy in memory, and places what it reads."""
 
+import collections
 import functools
 import json
 import subprocess
@@ -86,14 +87,19 @@ def test_config_values_that_are_not_handled_are_listed():
     seamless.speech_config({'adaptor_stride': 4})
 
 
-def test_bfloat16_keeps_norms_in_float32(folder):
-  model = reference.port(folder, seamless.SPEECH, dtype=jnp.bfloat16)
-  kinds = {path[-1]: set() for path, _ in nnx.to_flat_state(nnx.state(model))}
+@pytest.mark.parametrize('version', ['v1', 'v2'])
+def test_bfloat16_keeps_norms_in_float32(tmp_path, version):
+  made = reference.config(version)
+  reference.save(tmp_path, made, *reference.encoders(made))
+  network = reference.NETWORKS[version]['speech']
+  model = reference.port(tmp_path, network, dtype=jnp.bfloat16)
+  kinds = collections.defaultdict(set)
   for path, variable in nnx.to_flat_state(nnx.state(model)):
     kinds[path[-1]].add(str(variable.dtype))
   assert kinds['kernel'] == {'bfloat16'}
-  assert kinds['scale'] == {'float32'}
   assert kinds['bias'] == {'bfloat16', 'float32'}
+  for name in ('scale', 'mean', 'var') if version == 'v1' else ('scale',):
+    assert kinds[name] == {'float32'}
 
 
 def test_parameters_go_to_their_sharding(folder):
