@@ -262,6 +262,24 @@ def test_an_encoder_is_freed_before_the_next_is_loaded(world, tmp_path):
   assert after - before < 0.1 * one
 
 
+def test_languages_of_one_file_share_its_encoder(world, tmp_path):
+  """A user's own, for instance, that reads several languages."""
+  sonar_reference.save_speech(tmp_path / 'checkpoint.pt', 6)
+  rewrite(
+    tmp_path / 'config.json',
+    '"num_heads": 4',
+    '"num_layers": 6, "num_heads": 4',
+  )
+  chosen = dataclasses.replace(
+    config(world, 'sonar', modalities=('speech',), workdir=str(tmp_path)),
+    checkpoints=(f'sonar/speech={tmp_path}',),
+  )
+  plan = definition.make_plan(chosen)
+  first, second = plan.entries
+  assert (first.language, second.language) == ('eng', 'fra')
+  assert first.model is second.model
+
+
 def test_one_of_a_models_parts_may_be_read_alone(world, tmp_path):
   plan = definition.make_plan(
     config(world, PAIR, modalities=('speech',), workdir=str(tmp_path))
