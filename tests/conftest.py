@@ -1,6 +1,8 @@
 """Eight simulated devices for every test; tests assert that they got them."""
 
+import gc
 import os
+import pathlib
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -10,3 +12,17 @@ import jax
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_default_matmul_precision', 'highest')
+
+# Linux gives a process 65,530 memory maps (vm.max_map_count); every compiled
+# program takes some, and XLA dies of a segmentation fault where there are none.
+MANY_MAPS = 20_000
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Forgets compiled programs between files, once there are many."""
+  if nextitem is None or nextitem.path == item.path:
+    return
+  maps = pathlib.Path('/proc/self/maps')
+  if maps.exists() and maps.read_bytes().count(b'\n') > MANY_MAPS:
+    jax.clear_caches()
+    gc.collect()
