@@ -53,12 +53,16 @@ def fail(*arguments: str, **changes: str) -> str:
 
 
 def manifest_flags(manifest: str, folder, workdir) -> tuple[str, ...]:
-  """The flags for a small checkpoint and people's own corpus."""
+  """The flags for a small checkpoint and people's own corpus.
+
+  Two measures: printing the figures of each takes seconds.
+  """
   return (
     '--models=seamless-m4t-v2-large',
     f'--checkpoints=seamless-m4t-v2-large={folder}',
     '--corpus=manifest',
     f'--corpus_source={manifest}',
     f'--workdir={workdir}',
+    '--measures=svcca,cka_debiased',
     *SMALL,
   )

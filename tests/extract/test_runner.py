@@ -135,7 +135,12 @@ def test_a_run_grows_by_a_language_and_keeps_the_rest(world):
 
 def test_recordings_are_averaged_where_asked(world, extracted):
   chosen = config(
-    world, 'mean', everything.Config, recordings='mean', permutations=2
+    world,
+    'mean',
+    everything.Config,
+    recordings='mean',
+    permutations=2,
+    measures=('svcca',),
   )
   everything.run(chosen)
   every = view(chosen, 'speech', 'eng', 'all')
@@ -168,6 +173,7 @@ def test_fine_taps_and_matching_layers_go_through_to_the_report(world):
     taps='fine',
     layer_pairs='matching',
     permutations=2,
+    measures=('svcca', 'cka'),
   )
   everything.run(chosen)
   defined = json.loads((world[0] / 'fine' / 'plan.json').read_text())
