@@ -82,24 +82,37 @@ def sonar_speech(language: Language) -> Released:
   )
 
 
-def _seamless(checkpoint: str, version: str, **text: Any) -> dict[str, Any]:
-  """The fields that all versions of SeamlessM4T share."""
+def _seamless(
+  checkpoint: str,
+  version: str,
+  *,
+  licence: str = NON_COMMERCIAL,
+  file: str = '',
+  sizes: Mapping[str, Any] | None = None,
+  codes: str = 'seamless_text',
+  tokenizer: str = '',
+) -> dict[str, Any]:
+  """The fields that the versions of SeamlessM4T share; as of `Part`."""
+  shared = {
+    'checkpoint': checkpoint,
+    'licence': licence,
+    'file': file,
+    'sizes': sizes,
+  }
   return {
     'parts': {
       'text': Part(
         network=f'ports.seamless:TEXT{version}',
         reader='jaxrep.tokenizers:Seamless',
-        checkpoint=checkpoint,
-        **{'licence': NON_COMMERCIAL, 'codes': 'seamless_text', **text},
+        codes=codes,
+        tokenizer=tokenizer,
+        **shared,
       ),
       'speech': Part(
         network=f'ports.seamless:SPEECH{version}',
         reader='jaxrep.audio.frontends:SEAMLESS',
-        checkpoint=checkpoint,
-        licence=text.get('licence', NON_COMMERCIAL),
         codes='seamless_speech',
-        file=text.get('file', ''),
-        sizes=text.get('sizes'),
+        **shared,
       ),
     },
     'counterparts': 'ports.seamless:counterparts',
@@ -120,7 +133,7 @@ W2V_BERT = Part(
   checkpoint='facebook/w2v-bert-2.0',
   licence='MIT',
 )
-MEDIUM = {
+MEDIUM = {  # what differs from the large one
   'vocab_size': 256206,
   'encoder_layers': 12,
   'encoder_ffn_dim': 4096,

@@ -1,5 +1,7 @@
 """The Python calls that a notebook makes."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from jaxrep.types import InputError
 from ports import seamless
 from tests import checkpoint, speech
 from tests.ports import reference
+from tests.ports.test_seamless import fairseq2_names
 
 NAME = 'seamless-m4t-v2-large'
 
@@ -104,6 +107,32 @@ def test_other_poolings(written, rule):
     x.mean(axis=0) for x in written.encode(texts, 'eng', None)['text/embed']
   ]
   np.testing.assert_allclose(pooled['text/embed'], means, atol=1e-5)
+
+
+def test_v1_is_the_same_from_both_of_its_releases(tmp_path):
+  """The hub's layout, and fairseq2's file under its released name."""
+  hub, own = tmp_path / 'hub', tmp_path / 'own'
+  hub.mkdir()
+  own.mkdir()
+  checkpoint.save_v1(hub)
+  checkpoint.save_tokenizer(own)
+  shutil.copy(hub / 'config.json', own)
+  made = reference.config('v1', vocab_size=checkpoint.PIECES + 4)
+  tensors = fairseq2_names(*reference.encoders(made))
+  torch.save({'model': tensors}, own / 'multitask_unity_large.pt')
+  for modality, items in (
+    ('text', ['the old market', 'boats']),
+    ('speech', [speech.waveform(i, 0.6) for i in range(2)]),
+  ):
+    ours, theirs = (
+      jaxrep.load_encoder('seamless-m4t-v1-large', modality, place).encode(
+        items, 'eng'
+      )
+      for place in (own, hub)
+    )
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+      np.testing.assert_array_equal(ours[name], value)
 
 
 def test_bfloat16_stays_near(folder, spoken):
