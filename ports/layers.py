@@ -37,6 +37,15 @@ def select(specs: list[TapSpec], fine: bool) -> tuple[TapSpec, ...]:
   return tuple(s for s in specs if fine or s.name.count('/') == 1)
 
 
+def one_step(
+  name: str,
+  vector: Float[Array, 'batch 1 dim'],
+  mask: Bool[Array, 'batch time'],
+) -> Tap:
+  """A tap of one vector a sentence, valid where any step is."""
+  return Tap(name, vector, mask.any(axis=1, keepdims=True))
+
+
 def by_depth(text: int, speech: int) -> dict[str, str]:
   """Speech stage → text stage of the same relative depth, for so many layers.
 

@@ -191,21 +191,30 @@ def taps(config: TextConfig, fine: bool = False) -> tuple[TapSpec, ...]:
   return select(specs_of(config), fine)
 
 
-# A layer's parts as M2M100 and as fairseq2 call them.
-LAYER_RENAMES: Table = (
-  (r'^(layers\.\d+)\.(fc[12])\.', r'\1.ffn.\2.'),
-  (r'^(layers\.\d+)\.final_layer_norm\.', r'\1.ffn_layer_norm.'),
-  (r'^(layers\.\d+)\.ffn\.inner_proj\.', r'\1.ffn.fc1.'),
-  (r'^(layers\.\d+)\.ffn\.output_proj\.', r'\1.ffn.fc2.'),
-  (r'^(layers\.\d+)\.self_attn\.output_proj\.', r'\1.self_attn.out_proj.'),
-)
+def renames(layers: str) -> Table:
+  """M2M100's and fairseq2's names of a layer → Seamless's on the hub.
+
+  Args:
+    layers: pattern of the keys in front of '.<number>.', to which alone these
+      renames apply.
+  """
+  inner = rf'^((?:{layers})\.\d+)'
+  return (
+    (rf'{inner}\.(fc[12])\.', r'\1.ffn.\2.'),
+    (rf'{inner}\.final_layer_norm\.', r'\1.ffn_layer_norm.'),
+    (rf'{inner}\.ffn\.inner_proj\.', r'\1.ffn.fc1.'),
+    (rf'{inner}\.ffn\.output_proj\.', r'\1.ffn.fc2.'),
+    (rf'{inner}\.(\w+_attn)\.output_proj\.', r'\1.\2.out_proj.'),
+  )
+
+
 M2M100 = Layout(
   'M2M100 of transformers',
   r'^(model\.shared|(model\.encoder\.)?embed_tokens)\.',
   renames=(
     (r'^model\.shared\.', 'embed_tokens.'),
     (r'^(model\.)?encoder\.', ''),
-    *LAYER_RENAMES,
+    *renames('layers'),
   ),
   ignored=(
     (r'^model\.encoder\.embed_tokens\.', 'a copy of model.shared'),

@@ -32,6 +32,7 @@ from ports.layers import (
   TapSpec,
   attention_weights,
   mix,
+  one_step,
   sinusoid,
   split_heads,
 )
@@ -131,15 +132,6 @@ class Pooler(nnx.Module):
     return row * dim**0.5 + sinusoid(jnp.zeros((1, 1), int), dim)[0, 0]
 
 
-def one_step(
-  name: str,
-  vector: Float[Array, 'batch 1 dim'],
-  mask: Bool[Array, 'batch time'],
-) -> Tap:
-  """A tap of one vector a sentence, valid where any step is."""
-  return Tap(name, vector, mask.any(axis=1, keepdims=True))
-
-
 def stages(config: Config) -> list[str]:
   return [f'speech/pooler_{i:02}' for i in range(1, config.layers + 1)]
 
@@ -160,12 +152,8 @@ def weights_of(config: Config) -> tuple[TapSpec, ...]:
   )
 
 
-# A layer's parts as fairseq and as fairseq2 call them.
-LAYER_RENAMES: Table = (
+# A layer's parts as fairseq2 and as fairseq call them.
+RENAMES: Table = (
   (r'^(pooler\.layers\.\d+)\.encoder_decoder_attn', r'\1.encoder_attn'),
-  (r'^(pooler\..*_attn)\.output_proj\.', r'\1.out_proj.'),
-  *(
-    (pattern.replace('^(layers', r'^(pooler\.layers'), name)
-    for pattern, name in nllb.LAYER_RENAMES
-  ),
+  *nllb.renames(r'pooler\.layers'),
 )

@@ -304,7 +304,7 @@ TEXT_LAYOUTS = (
     renames=(
       (r'^text_encoder_frontend\.embed\.', 'embed_tokens.'),
       (r'^text_encoder\.', ''),
-      *nllb.LAYER_RENAMES,
+      *nllb.renames('layers'),
     ),
     ignored=(OTHER_SPEECH, DECODERS),
   ),

@@ -34,7 +34,15 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports import conformer, nllb, pooler
-from ports.layers import Tap, TapSpec, by_depth, select, wide, zero_padding
+from ports.layers import (
+  Tap,
+  TapSpec,
+  by_depth,
+  one_step,
+  select,
+  wide,
+  zero_padding,
+)
 from ports.loading import ConfigError, Layout, Network, read_config
 
 # A config.json beside a '.pt' names sizes as fairseq2 does. The released files
@@ -168,7 +176,7 @@ class TextEncoder(nllb.TextEncoder):
     total = zero_padding(states, mask).astype(wide(states.dtype)).sum(axis=1)
     count = jnp.maximum(mask.sum(axis=1), 1)[:, None]
     vector = (total / count).astype(states.dtype)
-    return (*taps, pooler.one_step('text/sentence', vector[:, None], mask))
+    return (*taps, one_step('text/sentence', vector[:, None], mask))
 
 
 class SpeechEncoder(nnx.Module):
@@ -228,7 +236,7 @@ TEXT_LAYOUTS = (
     renames=(
       (r'^encoder_frontend\.embed\.', 'embed_tokens.'),
       (r'^encoder\.', ''),
-      *nllb.LAYER_RENAMES,
+      *nllb.renames('layers'),
     ),
   ),
   nllb.M2M100,
@@ -247,7 +255,7 @@ SPEECH_LAYOUTS = (
       (r'^decoder\.embed_out$', 'pooler.projection_out.weight'),
       (r'^decoder\.', 'pooler.'),
       *conformer.renames(r'encoder\.layers'),
-      *pooler.LAYER_RENAMES,
+      *pooler.RENAMES,
     ),
     ignored=(
       (r'^encoder\.w2v_model\.mask_emb$', 'masks in training'),
@@ -265,7 +273,7 @@ SPEECH_LAYOUTS = (
       (r'^encoder_pooler\.(decoder\.)?', 'pooler.'),
       *conformer.FAIRSEQ2_FRONTEND,
       *conformer.renames(r'encoder\.layers'),
-      *pooler.LAYER_RENAMES,
+      *pooler.RENAMES,
     ),
     ignored=(conformer.COUNTER,),
   ),
