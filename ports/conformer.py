@@ -34,12 +34,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from ports.convolutions import (
+  DepthwiseConv,
+  PointwiseConv,
+)
 from ports.layers import (
   BatchNorm,
-  DepthwiseConv,
   LayerNorm,
   Linear,
-  PointwiseConv,
   Tap,
   TapSpec,
   attention,

@@ -14,11 +14,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Tap(NamedTuple):
-  """The states of one stage, and which of their time steps are valid."""
+  """The states of one stage, and which of their time steps are valid.
+
+  `mask` is of the steps that stand for the item. Where it is only a part of a
+  longer sequence, as behind a prompt, `whole` is of all steps of that sequence.
+  Where audio was filled up with silence to a fixed length that the network
+  reads as well, `heard` is of the steps that hold audio.
+  """
 
   name: str
   states: Float[Array, 'batch time dim']
   mask: Bool[Array, 'batch time']
+  whole: Bool[Array, 'batch time'] | None = None
+  heard: Bool[Array, 'batch time'] | None = None
 
 
 class TapSpec(NamedTuple):
@@ -82,68 +90,6 @@ class Linear(nnx.Linear):
     return y.astype(inputs.dtype)
 
 
-class PointwiseConv(Linear):
-  """torch.nn.Conv1d with kernel 1 and no bias, over [batch, time, dim]."""
-
-  def __init__(self, p: int, q: int, *, rngs: nnx.Rngs):
-    super().__init__(p, q, use_bias=False, rngs=rngs)
-
-
-class DepthwiseConv(nnx.Module):
-  """torch.nn.Conv1d with groups = channels and no bias.
-
-  It sees the past alone (`causal`), or as much of the past as of the future.
-  Written as one multiply-add per kernel position: XLA fuses them, where its
-  grouped convolution is many times slower on a CPU.
-  """
-
-  def __init__(self, dim: int, size: int, *, causal: bool, rngs: nnx.Rngs):
-    init = nnx.initializers.lecun_normal()
-    self.kernel = nnx.Param(init(rngs.params(), (size, dim)))
-    self.past = size - 1 if causal else size // 2
-
-  def __call__(
-    self, x: Float[Array, 'batch time dim']
-  ) -> Float[Array, 'batch time dim']:
-    kernel = self.kernel[...].astype(wide(x.dtype))
-    size, time = kernel.shape[0], x.shape[1]
-    sides = (self.past, size - 1 - self.past)
-    padded = jnp.pad(x, ((0, 0), sides, (0, 0)))
-    y = sum(kernel[i] * padded[:, i : i + time] for i in range(size))
-    return y.astype(x.dtype)
-
-
-class StridedConv(nnx.Module):
-  """torch.nn.Conv1d with stride = kernel and padding = kernel / 2.
-
-  Windows do not overlap, so it is one matrix product over ⌊time/kernel⌋ + 1
-  windows of the input padded by half a kernel in front.
-  """
-
-  def __init__(self, p: int, q: int, size: int, *, rngs: nnx.Rngs):
-    init = nnx.initializers.lecun_normal()
-    self.kernel = nnx.Param(init(rngs.params(), (size, p, q)))
-    self.bias = nnx.Param(jnp.zeros(q))
-
-  def __call__(
-    self, x: Float[Array, 'batch time p']
-  ) -> Float[Array, 'batch window q']:
-    kernel = self.kernel[...]
-    size, p, q = kernel.shape
-    batch, time, _ = x.shape
-    windows = time // size + 1
-    tail = max(windows * size - size // 2 - time, 0)
-    padded = jnp.pad(x, ((0, 0), (size // 2, tail), (0, 0)))
-    patches = padded[:, : windows * size].reshape(batch, windows, size * p)
-    y = jax.lax.dot_general(
-      patches.astype(kernel.dtype),
-      kernel.reshape(size * p, q),
-      (((2,), (0,)), ((), ())),
-      preferred_element_type=wide(kernel.dtype),
-    )
-    return (y + self.bias[...]).astype(x.dtype)
-
-
 class LayerNorm(nnx.LayerNorm):
   """torch.nn.LayerNorm: two-pass variance, computed wide."""
 
@@ -154,6 +100,22 @@ class LayerNorm(nnx.LayerNorm):
     self, x: Float[Array, '*batch dim'], *, mask: None = None
   ) -> Float[Array, '*batch dim']:
     return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """x / √(mean(x²) + ε), scaled; computed wide."""
+
+  def __init__(self, dim: int, *, epsilon: float):
+    self.epsilon = epsilon
+    self.scale = nnx.Param(jnp.ones(dim))
+
+  def __call__(
+    self, x: Float[Array, '*batch dim']
+  ) -> Float[Array, '*batch dim']:
+    y = x.astype(wide(x.dtype))
+    square = jnp.mean(y * y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(square + self.epsilon) * self.scale[...]
+    return y.astype(x.dtype)
 
 
 class BatchNorm(nnx.Module):
@@ -170,6 +132,12 @@ class BatchNorm(nnx.Module):
     factor = self.scale[...] / jnp.sqrt(self.var[...] + self.epsilon)
     y = (x.astype(wide(x.dtype)) - self.mean[...]) * factor + self.bias[...]
     return y.astype(x.dtype)
+
+
+def gelu(x: Float[Array, '*batch dim']) -> Float[Array, '*batch dim']:
+  """x Φ(x) by the error function, computed wide."""
+  y = jax.nn.gelu(x.astype(wide(x.dtype)), approximate=False)
+  return y.astype(x.dtype)
 
 
 def glu(x: Float[Array, '*batch two_dim']) -> Float[Array, '*batch dim']:

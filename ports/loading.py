@@ -15,14 +15,24 @@ import numpy as np
 from flax import nnx
 
 from ports.checkpoints import CheckpointError, Tensor
-from ports.layers import (
-  BatchNorm,
+from ports.convolutions import (
+  Conv,
   DepthwiseConv,
-  LayerNorm,
-  Linear,
   PointwiseConv,
   StridedConv,
+)
+from ports.layers import (
+  BatchNorm,
+  LayerNorm,
+  Linear,
+  RMSNorm,
   TapSpec,
+)
+from ports.parallel import (
+  ColumnEmbed,
+  ColumnLinear,
+  LoraLinear,
+  RowLinear,
 )
 
 Table = tuple[tuple[str, str], ...]
@@ -35,12 +45,15 @@ class ConfigError(CheckpointError):
 class Rule(NamedTuple):
   """Where a leaf stands in the checkpoint, and the axes it has there.
 
-  `axes` transposes the checkpoint's tensor, after dropping `squeeze`.
+  `axes` transposes the checkpoint's tensor, after dropping `squeeze`. Axis
+  `split` of the leaf may be dealt to several devices, each of which then works
+  on its own part of the network's width.
   """
 
   name: str
   axes: tuple[int, ...] | None = None
   squeeze: int | None = None
+  split: int | None = None
 
   def read(self, tensor: np.ndarray) -> np.ndarray:
     if self.squeeze is not None:
@@ -105,11 +118,24 @@ class _OneKey(nnx.Rngs):
 
 
 # The most derived class comes first.
-RULES: tuple[tuple[type, dict[str, Rule]], ...] = (
+RULES: tuple[tuple[type | tuple[type, ...], dict[str, Rule]], ...] = (
   (PointwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=2)}),
+  (
+    LoraLinear,
+    {
+      'kernel': Rule('weight', (1, 0), split=1),
+      'lora_a': Rule('lora_A.default.weight', (1, 0)),
+      'lora_b': Rule('lora_B.default.weight', (1, 0), split=1),
+    },
+  ),
+  (ColumnLinear, {'kernel': Rule('weight', (1, 0), split=1)}),
+  (RowLinear, {'kernel': Rule('weight', (1, 0), split=0)}),
   (Linear, {'kernel': Rule('weight', (1, 0)), 'bias': Rule('bias')}),
   (DepthwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=1)}),
-  (StridedConv, {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')}),
+  (
+    (StridedConv, Conv),
+    {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')},
+  ),
   (LayerNorm, {'scale': Rule('weight'), 'bias': Rule('bias')}),
   (
     BatchNorm,
@@ -120,9 +146,13 @@ RULES: tuple[tuple[type, dict[str, Rule]], ...] = (
       'var': Rule('running_var'),
     },
   ),
+  (RMSNorm, {'scale': Rule('weight')}),
+  (ColumnEmbed, {'embedding': Rule('weight', split=1)}),
   (nnx.Embed, {'embedding': Rule('weight')}),
 )
-KEPT_WIDE = (LayerNorm, BatchNorm)
+KEPT_WIDE = (LayerNorm, BatchNorm, RMSNorm)
+# A leaf's split axis → where the leaf goes.
+Placement = Callable[[int | None], jax.sharding.Sharding | None]
 
 
 class Leaf(NamedTuple):
@@ -152,7 +182,7 @@ def load(
   checkpoint: Mapping[str, Tensor],
   layouts: tuple[Layout, ...] = (Layout('its own', ''),),
   dtype: jax.typing.DTypeLike = jnp.float32,
-  sharding: jax.sharding.Sharding | None = None,
+  placement: Placement = lambda split: None,
 ) -> nnx.Module:
   """Fills a module from a checkpoint.
 
@@ -162,7 +192,8 @@ def load(
       gives them.
     layouts: Those that the checkpoint may have.
     dtype: Of all parameters but those of norms, which stay float32.
-    sharding: Of every parameter; None is the default device.
+    placement: From the axis of a parameter that may be dealt to several
+      devices, or None, to its sharding; None is the default device.
 
   Raises:
     CheckpointError: Lists every parameter that is missing, every key that is
@@ -176,6 +207,7 @@ def load(
     kind = jnp.float32 if leaf.wide else dtype
     key = sources[leaf.key]
     try:
+      sharding = placement(leaf.rule.split)
       return place(checkpoint[key], leaf.rule, kind, sharding)
     except CheckpointError as error:
       raise CheckpointError(f'{key}: {error}') from error
@@ -256,7 +288,7 @@ def initialise(
   abstract: nnx.Module,
   seed: int,
   dtype: jax.typing.DTypeLike = jnp.float32,
-  sharding: jax.sharding.Sharding | None = None,
+  placement: Placement = lambda split: None,
 ) -> nnx.Module:
   """A module of random weights that depend on the seed and the names alone.
 
@@ -266,17 +298,23 @@ def initialise(
 
   def value(leaf: Leaf) -> jax.Array:
     kind = jnp.float32 if leaf.wide else dtype
-    return jax.device_put(draw(leaf, seed).astype(kind), sharding)
+    drawn = draw(leaf, seed).astype(kind)
+    return jax.device_put(drawn, placement(leaf.rule.split))
 
   return _filled(abstract, value)
 
 
-def cast_shapes(abstract: nnx.Module, dtype: jax.typing.DTypeLike) -> Any:
+def cast_shapes(
+  abstract: nnx.Module,
+  dtype: jax.typing.DTypeLike,
+  placement: Placement = lambda split: None,
+) -> Any:
   """The state that `load` would give, as shapes."""
 
   def value(leaf: Leaf) -> jax.ShapeDtypeStruct:
     kind = jnp.float32 if leaf.wide else dtype
-    return jax.ShapeDtypeStruct(leaf.shape, kind)
+    sharding = placement(leaf.rule.split)
+    return jax.ShapeDtypeStruct(leaf.shape, kind, sharding=sharding)
 
   return nnx.state(_filled(abstract, value))
 

@@ -39,9 +39,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import conformer, nllb
+from ports.convolutions import (
+  StridedConv,
+)
 from ports.layers import (
   LayerNorm,
-  StridedConv,
   Tap,
   TapSpec,
   by_depth,

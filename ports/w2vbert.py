@@ -12,7 +12,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import conformer, nllb
-from ports.layers import Tap, TapSpec, by_depth, select
+from ports.layers import (
+  Tap,
+  TapSpec,
+  by_depth,
+  select,
+)
 from ports.loading import TRANSFORMERS_FIELDS, Layout, Network, read_config
 
 # What a config may say without changing the states that are read.

@@ -54,6 +54,7 @@ COMPOSITIONS = {
   'sonar': {'nllb', 'conformer', 'pooler'},
   'pooler': {'nllb'},
   'w2vbert': {'conformer', 'nllb'},
+  'salmonn': {'whisper', 'beats', 'qformer', 'llama'},
 }
 FILES = sorted(
   path for top in ('ports', 'jaxrep') for path in (ROOT / top).rglob('*.py')
@@ -109,7 +110,7 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
   if parts[:2] == target[:2] == ['jaxrep', 'analyses'] and len(parts) == 3:
     return [name] if target[2:] != ['run'] else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
-    shared = {'loading', 'checkpoints', 'layers'}
+    shared = {'loading', 'checkpoints', 'layers', 'convolutions', 'parallel'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())
     return [name] if target[1] not in allowed else []
   return []

@@ -1,13 +1,15 @@
 """What each family of speech encoders computes from a waveform."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.audio.framing import Count, frame_count
-from jaxrep.audio.mel import FRAME, HOP, kaldi_fbank
+from jaxrep.audio.mel import FRAME, HOP, kaldi_fbank, whisper_mel
+from jaxrep.types import SAMPLE_RATE
 
 MIN_SAMPLES = FRAME + HOP
 """The shortest audio with a stacked frame: 560 samples, 35 ms."""
@@ -17,10 +19,16 @@ _STACK = 2
 
 
 class Frontend(NamedTuple):
-  """`features` of padded waveforms and lengths; `minimum` samples of audio."""
+  """From padded waveforms and lengths to an encoder's inputs and masks.
 
-  features: Callable[..., tuple[Array, Array]]
+  Audio has at least `minimum` samples; what is behind `limit` samples is not
+  read. Waveforms are padded to a multiple of `grid`.
+  """
+
+  features: Callable[..., tuple[Any, Any]]
   minimum: int
+  grid: int = 2 * SAMPLE_RATE
+  limit: int | None = None
 
 
 def seamless_features(
@@ -115,6 +123,75 @@ def standardise(
   return jnp.where(same, 0, centred) / deviation
 
 
+CLIP = 30 * SAMPLE_RATE
+"""What Whisper reads: 30 s, always."""
+
+_SHORTEST = SAMPLE_RATE
+_BEATS_BINS = 128
+_BEATS_PATCH = 16
+_BEATS_MEAN, _BEATS_DEVIATION = 15.41663, 6.55582
+
+
+def whisper_features(
+  waveforms: Float[Array, 'batch sample'],
+  lengths: Int[Array, ' batch'],
+  mels: int,
+) -> tuple[Float[Array, 'batch 3000 {mels}'], Bool[Array, 'batch 3000']]:
+  """Whisper's log-mel frames of 30 s, and which of them hold audio.
+
+  Shorter audio is filled up with zeros, of longer audio the first 30 s are
+  read; as transformers' WhisperFeatureExtractor does.
+  """
+  clips = _clips(waveforms, lengths)
+  features = whisper_mel(clips, mels)
+  held = -(-jnp.minimum(lengths, CLIP) // HOP)
+  return features, _mask(held, features.shape[1])
+
+
+def beats_features(
+  waveforms: Float[Array, 'batch sample'], lengths: Int[Array, ' batch']
+) -> tuple[Float[Array, 'batch frame 128'], Bool[Array, 'batch frame']]:
+  """BEATs' fbank of 128 bins, shifted and scaled by constants of its training.
+
+  Returns:
+    Features, zero where not valid, and the mask of the valid frames.
+  """
+  fbank = kaldi_fbank(waveforms, _BEATS_BINS)
+  mask = _mask(frame_count(lengths, FRAME, HOP), fbank.shape[1])
+  fbank = (fbank - _BEATS_MEAN) / (2 * _BEATS_DEVIATION)
+  return jnp.where(mask[..., None], fbank, 0), mask
+
+
+def salmonn_features(
+  waveforms: Float[Array, 'batch sample'],
+  lengths: Int[Array, ' batch'],
+  mels: int,
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+  """Both of SALMONN's: Whisper's of 30 s, and BEATs' of the audio as it is.
+
+  Audio below 1 s is filled up to it with zeros, for both.
+
+  Returns:
+    (log-mel frames, fbank), and their masks.
+  """
+  spoken, heard = whisper_features(waveforms, lengths, mels)
+  longer = jnp.clip(lengths, _SHORTEST, CLIP)
+  fbank, frames = beats_features(
+    _clips(waveforms, lengths), jnp.where(lengths > 0, longer, 0)
+  )
+  return (spoken, fbank), (heard, frames)
+
+
+def _clips(
+  waveforms: Float[Array, 'batch sample'], lengths: Int[Array, ' batch']
+) -> Float[Array, 'batch clip']:
+  """30 s of each, zero behind its end."""
+  samples = waveforms.shape[1]
+  fill = ((0, 0), (0, max(CLIP - samples, 0)))
+  clips = jnp.pad(waveforms[:, :CLIP], fill)
+  return jnp.where(_mask(lengths, CLIP), clips, 0)
+
+
 def _mask(
   lengths: Int[Array, ' batch'], size: int
 ) -> Bool[Array, 'batch {size}']:
@@ -123,3 +200,20 @@ def _mask(
 
 SEAMLESS = Frontend(seamless_features, MIN_SAMPLES)
 SONAR = Frontend(sonar_features, MIN_SAMPLES)
+BEATS = Frontend(beats_features, FRAME + (_BEATS_PATCH - 1) * HOP)
+
+
+@functools.cache
+def _of_clips(features: Callable[..., Any], mels: int) -> Frontend:
+  reader = functools.partial(features, mels=mels)
+  return Frontend(reader, minimum=1, grid=CLIP, limit=CLIP)
+
+
+def whisper(sizes: Any) -> Frontend:
+  """Whisper's, with as many mel bins as the checkpoint's config says."""
+  return _of_clips(whisper_features, sizes.num_mel_bins)
+
+
+def salmonn(sizes: Any) -> Frontend:
+  """SALMONN's, with as many mel bins as its Whisper's config says."""
+  return _of_clips(salmonn_features, sizes.num_mel_bins)

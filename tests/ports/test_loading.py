@@ -106,7 +106,9 @@ def test_parameters_go_to_their_sharding(folder):
   assert jax.device_count() == 8
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   replicated = NamedSharding(mesh, PartitionSpec())
-  model = reference.port(folder, seamless.TEXT, sharding=replicated)
+  model = reference.port(
+    folder, seamless.TEXT, placement=lambda split: replicated
+  )
   kernel = model.layers[0].ffn.fc1.kernel[...]
   assert kernel.sharding == replicated
   alone = reference.port(folder, seamless.TEXT).layers[0].ffn.fc1.kernel[...]

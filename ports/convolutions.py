@@ -1,0 +1,111 @@
+"""Convolutions over [batch, time, dim], equal to PyTorch's arithmetic.
+
+Each is written as what XLA runs well on every backend: matrix products, or
+multiply-adds that it fuses.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ports.layers import Linear, wide
+
+
+class PointwiseConv(Linear):
+  """torch.nn.Conv1d with kernel 1 and no bias, over [batch, time, dim]."""
+
+  def __init__(self, p: int, q: int, *, rngs: nnx.Rngs):
+    super().__init__(p, q, use_bias=False, rngs=rngs)
+
+
+class DepthwiseConv(nnx.Module):
+  """torch.nn.Conv1d with groups = channels and no bias.
+
+  It sees the past alone (`causal`), or as much of the past as of the future.
+  Written as one multiply-add per kernel position: XLA fuses them, where its
+  grouped convolution is many times slower on a CPU.
+  """
+
+  def __init__(self, dim: int, size: int, *, causal: bool, rngs: nnx.Rngs):
+    init = nnx.initializers.lecun_normal()
+    self.kernel = nnx.Param(init(rngs.params(), (size, dim)))
+    self.past = size - 1 if causal else size // 2
+
+  def __call__(
+    self, x: Float[Array, 'batch time dim']
+  ) -> Float[Array, 'batch time dim']:
+    kernel = self.kernel[...].astype(wide(x.dtype))
+    size, time = kernel.shape[0], x.shape[1]
+    sides = (self.past, size - 1 - self.past)
+    padded = jnp.pad(x, ((0, 0), sides, (0, 0)))
+    y = sum(kernel[i] * padded[:, i : i + time] for i in range(size))
+    return y.astype(x.dtype)
+
+
+class StridedConv(nnx.Module):
+  """torch.nn.Conv1d with stride = kernel and padding = kernel / 2.
+
+  Windows do not overlap, so it is one matrix product over ⌊time/kernel⌋ + 1
+  windows of the input padded by half a kernel in front.
+  """
+
+  def __init__(self, p: int, q: int, size: int, *, rngs: nnx.Rngs):
+    init = nnx.initializers.lecun_normal()
+    self.kernel = nnx.Param(init(rngs.params(), (size, p, q)))
+    self.bias = nnx.Param(jnp.zeros(q))
+
+  def __call__(
+    self, x: Float[Array, 'batch time p']
+  ) -> Float[Array, 'batch window q']:
+    kernel = self.kernel[...]
+    size, p, q = kernel.shape
+    batch, time, _ = x.shape
+    windows = time // size + 1
+    tail = max(windows * size - size // 2 - time, 0)
+    padded = jnp.pad(x, ((0, 0), (size // 2, tail), (0, 0)))
+    patches = padded[:, : windows * size].reshape(batch, windows, size * p)
+    y = jax.lax.dot_general(
+      patches.astype(kernel.dtype),
+      kernel.reshape(size * p, q),
+      (((2,), (0,)), ((), ())),
+      preferred_element_type=wide(kernel.dtype),
+    )
+    return (y + self.bias[...]).astype(x.dtype)
+
+
+class Conv(nnx.Module):
+  """torch.nn.Conv1d over [batch, time, dim], as one matrix product."""
+
+  def __init__(
+    self,
+    p: int,
+    q: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    rngs: nnx.Rngs,
+  ):
+    init = nnx.initializers.lecun_normal()
+    self.kernel = nnx.Param(init(rngs.params(), (size, p, q)))
+    self.bias = nnx.Param(jnp.zeros(q))
+    self.stride, self.padding = stride, padding
+
+  def __call__(
+    self, x: Float[Array, 'batch time p']
+  ) -> Float[Array, 'batch window q']:
+    kernel = self.kernel[...]
+    size, p, q = kernel.shape
+    x = jnp.pad(x, ((0, 0), (self.padding,) * 2, (0, 0)))
+    last = x.shape[1] - size + 1
+    patches = jnp.concatenate(
+      [x[:, i : last + i : self.stride] for i in range(size)], axis=-1
+    )
+    y = jax.lax.dot_general(
+      patches.astype(kernel.dtype),
+      kernel.reshape(size * p, q),
+      (((2,), (0,)), ((), ())),
+      preferred_element_type=wide(kernel.dtype),
+    )
+    return (y + self.bias[...]).astype(x.dtype)
