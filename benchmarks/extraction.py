@@ -103,7 +103,7 @@ def ours(folder: str, name: str, layers: int, batches: list) -> Callable:
   language = 'eng' if whose == 'sonar' and modality == 'speech' else ''
   model = opened.open_model(whose, modality, folder, language=language)
   mesh = meshes.local_mesh()
-  state = model.weights('float32', meshes.replicated(mesh))
+  state = model.weights('float32', meshes.placement(mesh))
   rule = pooling.parse('mean')
   step = pooled_step(model.program, rule, 'float32', mesh)
   names = groups(model.taps)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxrep import languages, models, opened
 from jaxrep import mesh as meshes
 from jaxrep.data import batching
+from jaxrep.extract import fit
 from jaxrep.extract import pooling as poolings
 from jaxrep.extract.plan import Options
 from jaxrep.extract.step import frames_step, groups, pooled_step
@@ -19,37 +20,47 @@ from jaxrep.inputs import pad
 from jaxrep.types import InputError, Modality
 from ports.layers import TapSpec
 
+Place = str | os.PathLike
+
 
 def load_encoder(
   name: str,
   modality: Modality,
-  checkpoint: str | os.PathLike | None = None,
+  checkpoint: Place | Mapping[str, Place] | None = None,
   dtype: str = 'float32',
   prompt: str | None = None,
   fine: bool = False,
   language: str | None = None,
+  model_parallel: int = 0,
 ) -> 'Encoder':
   """Loads one encoder onto this process' devices.
 
   Args:
     name: A model of `run.py list models`.
     modality: 'text' or 'speech'.
-    checkpoint: A folder, a file, or a hub id; None for the released one.
+    checkpoint: A folder, a file, or a hub id; None for the released one. Of a
+      model of several checkpoints a folder that holds them, or each by its
+      name: {'whisper': …, 'beats': …, 'llm': …, 'connector': …}.
     dtype: 'float32' or 'bfloat16'.
-    prompt: For models that read one.
+    prompt: Of a language model: an instruction around every item, or a whole
+      prompt with <SpeechHere> where the item stands; None for none. Only the
+      item's own steps are pooled and given.
     fine: Also give the taps inside each stage.
     language: Whose encoder, of a model that has one for each language; needed
       for a released one, and then the only language that it encodes.
+    model_parallel: How many devices share a language model's weights; 0 for as
+      few as they fit on.
 
   Raises:
     InputError: An unknown name, or a checkpoint that does not fit.
   """
-  if prompt is not None:
-    raise InputError(f'{name} reads no prompt.')
   iso = languages.canonical(language) if language else ''
-  model = opened.open_model(name, modality, str(checkpoint or ''), fine, iso)
-  mesh = meshes.local_mesh()
-  state = model.weights(dtype, meshes.replicated(mesh))
+  places: opened.Places = str(checkpoint or '')
+  if isinstance(checkpoint, Mapping):
+    places = {one: str(place) for one, place in checkpoint.items()}
+  model = opened.open_model(name, modality, places, fine, iso, prompt or '')
+  mesh = fit.mesh_of(model, dtype, model_parallel)
+  state = model.weights(dtype, meshes.placement(mesh))
   own = model.row.parts[modality].by_language
   return Encoder(model, state, dtype, mesh, iso if own else '')
 
@@ -80,7 +91,8 @@ class Encoder:
     Args:
       items: Strings, or 1-D float32 waveforms at 16 kHz.
       language: ISO 639-3, FLEURS or NLLB code.
-      pooling: 'mean', 'last', 'first', 'max', with exceptions by tap as in
+      pooling: 'mean', 'last', 'first', 'max', 'heard', 'sequence' or
+        'sequence_last' (`extract.pooling`), with exceptions by tap as in
         'mean,speech/adaptor=last'; None gives the valid states of every step.
 
     Returns:

@@ -12,14 +12,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from jaxrep.audio.frontends import Frontend
-from jaxrep.types import SAMPLE_RATE
 
-Device = Callable[[Array, Array], tuple[Array, Array]]
+Device = Callable[[Array, Array], tuple[Any, Any]]
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-  """A row of `jaxrep.tokenizers`."""
+  """A row of `jaxrep.tokenizers`.
+
+  `frame` counts the tokens that no text can do without.
+  """
+
+  frame: int
 
   def encode(self, texts: Sequence[str], code: str) -> list[list[int]]:
     """Token ids, with the language's token in front and `</s>` behind."""
@@ -35,10 +39,10 @@ class TextInputs:
 
   dtype = np.int32
   grid = 16
-  minimum = 1
 
   def __init__(self, tokenizer: Tokenizer, limit: int | None = None):
     self._tokenizer, self.limit = tokenizer, limit
+    self.minimum = tokenizer.frame + 1
 
   def prepare(self, items: Sequence[str], code: str) -> list[np.ndarray]:
     """Token ids of each text."""
@@ -57,18 +61,21 @@ class TextInputs:
 
 
 class SpeechInputs:
-  """Waveforms → features, by the model's front end inside the jit."""
+  """Waveforms → features, by the model's front end inside the jit.
+
+  What is behind `limit` samples is cut off, as the references do.
+  """
 
   dtype = np.float32
-  grid = 2 * SAMPLE_RATE
 
   def __init__(self, frontend: Frontend):
     self.device: Device = frontend.features
-    self.minimum = frontend.minimum
+    self.minimum, self.grid = frontend.minimum, frontend.grid
+    self.limit = frontend.limit
 
   def prepare(self, items: Sequence[np.ndarray], code: str) -> list[np.ndarray]:
     """Float32 at 16 kHz; the language makes no difference to speech."""
-    return [np.asarray(item, self.dtype) for item in items]
+    return [np.asarray(item, self.dtype)[: self.limit] for item in items]
 
 
 def pad(

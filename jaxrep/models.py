@@ -13,28 +13,47 @@ NON_COMMERCIAL = 'CC-BY-NC-4.0'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-  """One modality of a model. Code is named as 'module:attribute'.
+class Files:
+  """One checkpoint.
 
-  `network` is a `ports.loading.Network`, `reader` a tokenizer of
-  `jaxrep.tokenizers` or a `jaxrep.audio.frontends.Frontend`. `checkpoint` is a
-  hub id or 'bundled:<folder>', `file` the weights in it where they have a name
-  of their own; `sizes` stands for the config.json of a checkpoint that has
-  none. With `by_language` each language has its own encoder: it names a
-  function from a `Language` to what is `Released` for it. `codes` names the
-  field of `Language` that holds the model's codes; without it the model reads
-  any language. The tokenizer lies with the checkpoint, or at `tokenizer`.
+  `checkpoint` is a hub id or 'bundled:<folder>', `file` the weights in it where
+  they have a name of their own; `sizes` stands for the config.json of a
+  checkpoint that has none. With `embedded`, its config is under this key of the
+  weights' file. In a folder of several checkpoints it is the one whose name
+  matches `pattern`, whatever its case.
   """
 
-  network: str
-  reader: str
   checkpoint: str
   licence: str
   file: str = ''
   sizes: Mapping[str, Any] | None = None
+  embedded: str = ''
+  pattern: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part(Files):
+  """One modality of a model. Code is named as 'module:attribute'.
+
+  `network` is a `ports.loading.Network`, `reader` a tokenizer of
+  `jaxrep.tokenizers`, a `jaxrep.audio.frontends.Frontend`, or a function from
+  the network's sizes to one. With `by_language` each language has its own
+  encoder: it names a function from a `Language` to what is `Released` for it.
+  `codes` names the field of `Language` that holds the model's codes; without
+  it the model reads any language. The tokenizer lies with the checkpoint, or at
+  `tokenizer`. A network of several checkpoints has `components` by name in
+  place of its own, and its config is a table of theirs. One that reads a prompt
+  has the `template` that an instruction goes into.
+  """
+
+  network: str
+  reader: str
+  checkpoint: str = ''
   by_language: str = ''
   codes: str = ''
   tokenizer: str = ''
+  components: Mapping[str, Files] = dataclasses.field(default_factory=dict)
+  template: str = ''
 
   def released(self, language: str) -> 'Released':
     """The checkpoint of a language, by its ISO 639-3 code; '' for any."""
@@ -133,6 +152,101 @@ W2V_BERT = Part(
   checkpoint='facebook/w2v-bert-2.0',
   licence='MIT',
 )
+BEATS = {
+  'checkpoint': 'WeiChihChen/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2',
+  'licence': 'MIT',
+  'file': 'BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt',
+  'embedded': 'cfg',
+  # What is known of the file before it is downloaded; it has to say the same.
+  'sizes': {
+    'encoder_layers': 12,
+    'encoder_embed_dim': 768,
+    'encoder_ffn_embed_dim': 3072,
+    'encoder_attention_heads': 12,
+    'activation_fn': 'gelu',
+    'layer_norm_first': False,
+    'deep_norm': True,
+    'conv_bias': False,
+    'conv_pos': 128,
+    'conv_pos_groups': 16,
+    'relative_position_embedding': True,
+    'num_buckets': 320,
+    'max_distance': 800,
+    'gru_rel_pos': True,
+    'input_patch_size': 16,
+    'embed_dim': 512,
+  },
+}
+LLAMA_2, LLAMA_1 = 'Llama 2 Community License', 'LLaMA 1, non-commercial'
+TEMPLATE = 'USER: {}\nASSISTANT:'
+
+
+def _whisper(size: str) -> Row:
+  part = Part(
+    network='ports.whisper:SPEECH',
+    reader='jaxrep.audio.frontends:whisper',
+    checkpoint=f'openai/whisper-{size}',
+    licence='Apache-2.0' if size != 'large-v3' else 'MIT',
+  )
+  title = size.replace('-', ' ')
+  return Row(title=f'Whisper {title}, encoder', parts={'speech': part})
+
+
+def _vicuna(checkpoint: str, licence: str) -> Row:
+  part = Part(
+    network='ports.llama:TEXT',
+    reader='jaxrep.tokenizers:Llama',
+    checkpoint=f'lmsys/{checkpoint}',
+    licence=licence,
+    template=TEMPLATE,
+  )
+  title = checkpoint.replace('-', ' ').capitalize()
+  return Row(title=f'{title}, decoder', parts={'text': part})
+
+
+def _salmonn(
+  title: str, checkpoint: str, file: str, vicuna: str, licence: str
+) -> Row:
+  llm = Files(
+    checkpoint=f'lmsys/{vicuna}', licence=licence, pattern=r'(vicuna|llama).*'
+  )
+  own = Files(
+    checkpoint=f'tsinghua-ee/{checkpoint}',
+    licence='Apache-2.0',
+    file=file,
+    sizes={},
+    pattern=r'salmonn.*\.pth',
+  )
+  heard = {
+    'whisper': Files(
+      checkpoint='openai/whisper-large-v2',
+      licence='Apache-2.0',
+      pattern='whisper.*',
+    ),
+    'beats': Files(**BEATS, pattern=r'beats.*\.pt'),
+  }
+  shared = {'licence': licence, 'template': TEMPLATE}
+  return Row(
+    title=title,
+    parts={
+      'text': Part(
+        network='ports.salmonn:TEXT',
+        reader='jaxrep.tokenizers:Llama',
+        components={'llm': llm, 'connector': own},
+        **shared,
+      ),
+      'speech': Part(
+        network='ports.salmonn:SPEECH',
+        reader='jaxrep.audio.frontends:salmonn',
+        components={**heard, 'llm': llm, 'connector': own},
+        **shared,
+      ),
+    },
+    counterparts='ports.salmonn:counterparts',
+    adaptor=('speech/fused', 'speech/audio_tokens'),
+  )
+
+
 MEDIUM = {  # what differs from the large one
   'vocab_size': 256206,
   'encoder_layers': 12,
@@ -203,6 +317,28 @@ MODELS: dict[str, Row] = {
     },
     counterparts='ports.sonar:counterparts',
     adaptor=('speech/norm', 'speech/sentence'),
+  ),
+  'salmonn-7b': _salmonn(
+    'SALMONN 7B', 'SALMONN-7B', 'salmonn_7b_v0.pth', 'vicuna-7b-v1.5', LLAMA_2
+  ),
+  'salmonn-13b': _salmonn(
+    'SALMONN 13B', 'SALMONN', 'salmonn_v1.pth', 'vicuna-13b-v1.1', LLAMA_1
+  ),
+  'vicuna-7b-v1.5': _vicuna('vicuna-7b-v1.5', LLAMA_2),
+  'vicuna-13b-v1.1': _vicuna('vicuna-13b-v1.1', LLAMA_1),
+  **{
+    f'whisper-{size}': _whisper(size)
+    for size in ('tiny', 'base', 'small', 'medium', 'large-v2', 'large-v3')
+  },
+  'beats': Row(
+    title='BEATs, iteration 3+, fine-tuned on AudioSet',
+    parts={
+      'speech': Part(
+        network='ports.beats:SPEECH',
+        reader='jaxrep.audio.frontends:BEATS',
+        **BEATS,
+      )
+    },
   ),
   'nllb-200-600m': Row(
     title='NLLB-200 distilled 600M, encoder', parts={'text': NLLB}

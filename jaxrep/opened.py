@@ -6,25 +6,30 @@ Opening reads a config and no weights, so that a run can be planned.
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int, Shaped
 
+from jaxrep import tokenizers
+from jaxrep.audio.frontends import Frontend
+from jaxrep.checkpoint import (
+  CONFIG,
+  Checkpoint,
+  Joined,
+  Places,
+  open_checkpoint,
+)
 from jaxrep.inputs import Device, SpeechInputs, TextInputs
-from jaxrep.models import MODELS, Part, Released, Row, language_code
+from jaxrep.models import MODELS, Part, Row, language_code
 from jaxrep.precision import PRECISIONS
 from jaxrep.registry import lookup, resolve
-from jaxrep.sources import Checkpoint, Folder, Hub, open_source
+from jaxrep.sources import Folder, Hub, open_source
 from jaxrep.types import InputError, Modality
 from ports import checkpoints, loading
 from ports.layers import Tap, TapSpec
-
-CONFIG = 'config.json'
 
 
 class Program(NamedTuple):
@@ -39,6 +44,15 @@ class Program(NamedTuple):
   @property
   def abstract(self) -> nnx.Module:
     return _abstract(self.network, self.sizes)
+
+  def shapes(
+    self,
+    precision: str,
+    placement: loading.Placement = lambda split: None,
+  ) -> Any:
+    """The parameters, by shape and place."""
+    dtype = jnp.dtype(PRECISIONS[precision].parameters)
+    return loading.cast_shapes(self.abstract, dtype, placement)
 
   def forward(
     self,
@@ -67,7 +81,7 @@ class Model:
   row: Row
   program: Program
   inputs: TextInputs | SpeechInputs
-  checkpoint: Checkpoint
+  checkpoint: Checkpoint | Joined
 
   @property
   def modality(self) -> Modality:
@@ -81,13 +95,6 @@ class Model:
   def taps(self) -> tuple[TapSpec, ...]:
     return self.program.taps
 
-  @property
-  def source(self) -> str:
-    """Where the checkpoint is, as people say it."""
-    place, released = self.checkpoint.source.name, self.checkpoint.released
-    own = released and self.checkpoint.file == released
-    return f'{place}/{released}' if own else place
-
   @functools.cached_property
   def fingerprint(self) -> str:
     """Names the weights: of their files' contents, or of seed and sizes."""
@@ -97,54 +104,50 @@ class Model:
     return hashlib.sha256(f'{self.sizes} {weights}'.encode()).hexdigest()[:16]
 
   def weights(
-    self, precision: str, sharding: jax.sharding.Sharding | None = None
+    self,
+    precision: str,
+    placement: loading.Placement = lambda split: None,
   ) -> Any:
-    """Reads (or draws) the parameters, each straight to its sharding."""
+    """Reads (or draws) the parameters, each straight to its devices."""
     dtype = jnp.dtype(PRECISIONS[precision].parameters)
     abstract = self.program.abstract
     if self.row.seed is not None:
-      module = loading.initialise(abstract, self.row.seed, dtype, sharding)
+      module = loading.initialise(abstract, self.row.seed, dtype, placement)
       return nnx.state(module)
-    path = self.checkpoint.fetch()
     try:
-      module = loading.load(
-        abstract,
-        checkpoints.open_checkpoint(path),
-        self.program.network.layouts,
-        dtype,
-        sharding,
-      )
+      tensors = self.checkpoint.tensors()
+      layouts = self.program.network.layouts
+      module = loading.load(abstract, tensors, layouts, dtype, placement)
+    except loading.MismatchError as error:
+      raise InputError(f'{self.checkpoint.where}: {error}') from error
     except checkpoints.CheckpointError as error:
-      named = str(path.parent) in str(error)
-      where = '' if named else f'{path}: '
-      raise InputError(f'{where}{error}') from error
+      raise InputError(str(error)) from error
     return nnx.state(module)
-
-  def shapes(self, precision: str) -> Any:
-    """What `weights` gives, as shapes."""
-    dtype = jnp.dtype(PRECISIONS[precision].parameters)
-    return loading.cast_shapes(self.program.abstract, dtype)
 
 
 def open_model(
   name: str,
   modality: Modality,
-  checkpoint: str = '',
+  places: Places = '',
   fine: bool = False,
   language: str = '',
+  prompt: str = '',
 ) -> Model:
   """Describes one encoder; of a hub's checkpoint only small files are read.
 
   Args:
     name: A name in `MODELS`.
     modality: 'text' or 'speech'.
-    checkpoint: A folder, a file or a hub id; by default the released one.
+    places: A folder, a file or a hub id; '' for the released one. Of a model of
+      several checkpoints also each by its name.
     fine: Also the taps inside each stage.
     language: ISO 639-3; of a model that has an encoder for each language.
+    prompt: An instruction around each item, or a prompt with <SpeechHere> in
+      the place of the item; of a model that reads one.
 
   Raises:
-    InputError: Unknown name, a modality that the model lacks, nothing at the
-      checkpoint, or a config that the port does not handle.
+    InputError: Unknown name, a modality or a prompt that the model lacks,
+      nothing at the checkpoint, or a config that the port does not handle.
   """
   row = lookup(MODELS, name, 'model')
   if modality not in row.parts:
@@ -152,58 +155,64 @@ def open_model(
   part = row.parts[modality]
   if language and not language_code(row, modality, language):
     raise InputError(f'{name} does not cover {language} as {modality}.')
-  released = part.released(language)
-  source = open_source(checkpoint or part.checkpoint)
-  config = _read_config(name, source, released)
+  if prompt and not part.template:
+    raise InputError(f'{name} reads no prompt.')
+  checkpoint = open_checkpoint(name, part, places, part.released(language))
+  config = _config(name, checkpoint)
   network, reader = resolve(part.network), resolve(part.reader)
+  tokenizer = None
+  if part.template:
+    tokenizer = _llama(checkpoint, part.template, prompt)
+    config = _prompted(config, tokenizer)
+  elif modality == 'text':
+    place = _tokenizer_place(part, checkpoint.source, reader.FILES)
+    tokenizer = reader(place, config)
   try:
     sizes = network.config(config)
   except checkpoints.CheckpointError as error:
-    raise InputError(f'{source.name}/{CONFIG}: {error}') from error
+    raise InputError(f'{checkpoint.title}: {error}') from error
   if modality == 'text':
-    place = _tokenizer_place(part, source, reader.FILES)
-    inputs = TextInputs(reader(place, config), sizes.max_tokens)
+    inputs = TextInputs(tokenizer, sizes.max_tokens)
   else:
-    inputs = SpeechInputs(reader)
+    inputs = SpeechInputs(
+      reader if isinstance(reader, Frontend) else reader(sizes)
+    )
   taps = network.taps(sizes, fine)
   program = Program(modality, network, sizes, taps, inputs.device)
-  where = Checkpoint(source, released.licence, released.file)
-  return Model(name, row, program, inputs, where)
+  return Model(name, row, program, inputs, checkpoint)
 
 
-def _read_config(
-  name: str, source: Folder | Hub, released: Released
+def _config(name: str, checkpoint: Checkpoint | Joined) -> Mapping[str, Any]:
+  if checkpoint.config is not None:
+    return checkpoint.config
+  one = any(part.by_language for part in MODELS[name].parts.values())
+  reason = ' where no language is named; load_encoder takes language=.'
+  raise InputError(
+    f'{checkpoint.title} has no {CONFIG}, which a checkpoint of {name} needs'
+    + (reason if one else '.')
+  )
+
+
+def _llama(
+  checkpoint: Checkpoint | Joined, template: str, prompt: str
+) -> tokenizers.Llama:
+  """The language model's tokenizer, with the prompt's pieces."""
+  own = checkpoint
+  if isinstance(checkpoint, Joined):
+    own = checkpoint.parts['llm']
+    table = checkpoint.config['connector']
+    template = table.get('prompt_template', template)
+  return tokenizers.Llama(own.source).around(prompt, template)
+
+
+def _prompted(
+  config: Mapping[str, Any], tokenizer: tokenizers.Llama
 ) -> Mapping[str, Any]:
-  """The config.json; what it leaves out is as released."""
-  path, config = source.file(CONFIG), {}
-  if path is not None:
-    try:
-      config = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-      raise InputError(f'{path} is not JSON ({error}).') from error
-    if not isinstance(config, dict):
-      raise InputError(f'{path} holds no fields.')
-  elif released.sizes is None:
-    raise InputError(
-      f'{source.name} has no {CONFIG}, which a checkpoint of {name} needs'
-      + (
-        ' where no language is named; load_encoder takes language=.'
-        if any(part.by_language for part in MODELS[name].parts.values())
-        else '.'
-      )
-    )
-  return _merged(released.sizes or {}, config)
-
-
-def _merged(
-  sizes: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, Any]:
-  """`config` over `sizes`, and so on inside of their tables."""
-  both = {**sizes, **config}
-  for name, inner in sizes.items():
-    if isinstance(inner, Mapping) and isinstance(both[name], Mapping):
-      both[name] = _merged(inner, both[name])
-  return both
+  """A language model's config, with the prompt's tokens in it."""
+  pieces = {'before': tokenizer.before, 'after': tokenizer.after}
+  if 'llm' in config:
+    return {**config, 'llm': {**config['llm'], **pieces}}
+  return {**config, **pieces}
 
 
 def _tokenizer_place(

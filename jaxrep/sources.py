@@ -7,11 +7,8 @@ can be planned before gigabytes are downloaded for it.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
-
-from absl import logging
 
 from jaxrep.types import InputError
 from ports import checkpoints
@@ -131,10 +128,8 @@ def open_source(place: str) -> Folder | Hub:
   if place.startswith('bundled:'):
     return Folder(place, BUNDLED / place.removeprefix('bundled:'))
   path = Path(place).expanduser()
-  if path.is_file():
-    return Folder(place, path.parent, path.name)
-  if path.is_dir():
-    return Folder(place, path)
+  if path.exists():
+    return local(path)
   if place.count('/') != 1 or place.startswith(('.', '~', '/')):
     raise InputError(
       f'--checkpoints: {place} is neither a path nor the id of a '
@@ -143,64 +138,11 @@ def open_source(place: str) -> Folder | Hub:
   return Hub(place)
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-  """The weights of one encoder in a source.
-
-  `released` is the file's own name where its maker has one for it; otherwise
-  weights have the hub's usual names.
-  """
-
-  source: Folder | Hub
-  licence: str
-  released: str = ''
-
-  @functools.cached_property
-  def file(self) -> str:
-    """The file of weights, or the index that names several.
-
-    Raises:
-      InputError: Nothing of a known name is there.
-    """
-    if isinstance(self.source, Folder) and self.source.only:
-      return self.source.only
-    names = [self.released] if self.released else []
-    names += [*checkpoints.INDEXES, *checkpoints.FILES]
-    for there in (self.source.here, self.source.has):
-      for name in names:
-        if there(name):
-          return name
-    raise InputError(
-      f'No checkpoint in {self.source.name}; looked for {", ".join(names)}.'
-    )
-
-  @functools.cached_property
-  def fingerprint(self) -> str:
-    """Names the contents of all files of weights; nothing large is fetched."""
-    parts = [self.source.identity(name) for name in self._parts()]
-    return hashlib.sha256(' '.join(parts).encode()).hexdigest()
-
-  def fetch(self) -> Path:
-    """The path for `ports.checkpoints`; tells the licence before a download."""
-    for name in (self.file, *self._parts()):
-      if not self.source.here(name):
-        logging.warning(
-          'Downloading %s of %s. Licence: %s',
-          name,
-          self.source.name,
-          self.licence,
-        )
-      path = self.source.file(name)
-      if path is None:
-        raise InputError(f'{self.source.name} has no {name} any more.')
-    return self.source.file(self.file)
-
-  def _parts(self) -> Iterator[str]:
-    """The files that tensors are read from."""
-    if self.file not in checkpoints.INDEXES:
-      return iter((self.file,))
-    index = self.source.file(self.file)
-    return iter(sorted(set(checkpoints.weight_map(index).values())))
+def local(path: Path) -> Folder:
+  """A folder, or the folder of a file, of which it is the weights."""
+  if path.is_dir():
+    return Folder(str(path), path)
+  return Folder(str(path), path.parent, path.name)
 
 
 def contents(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ _ALSO = {'zsm': 'zlm'}
 class Seamless:
   """SeamlessM4T's, as transformers makes it from the hub's files."""
 
+  frame = 0
   FILES = (
     *('tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.json'),
     *('added_tokens.json', 'tokenizer.model', 'sentencepiece.bpe.model'),
@@ -78,6 +80,7 @@ class Nllb:
   NLLB-200, or those that a tokens.json beside the checkpoint lists in `langs`.
   """
 
+  frame = 0
   FILES = (
     *('sentencepiece.source.256000.model', 'sentencepiece.bpe.model'),
     *('sentencepiece.model', 'tokenizer.model'),
@@ -90,16 +93,7 @@ class Nllb:
 
   @functools.cached_property
   def _pieces(self) -> sentencepiece.SentencePieceProcessor:
-    found = [path for name in self.FILES if (path := self._source.file(name))]
-    if not found:
-      raise InputError(
-        f'{self._source.name} holds no tokenizer; looked for '
-        f'{", ".join(self.FILES)}.'
-      )
-    try:
-      return sentencepiece.SentencePieceProcessor(model_file=str(found[0]))
-    except (OSError, RuntimeError) as error:
-      raise InputError(f'{found[0]} is no sentencepiece model.') from error
+    return _sentencepiece(self._source, self.FILES)
 
   @functools.cached_property
   def _languages(self) -> dict[str, int]:
@@ -128,3 +122,81 @@ class Nllb:
       ]
       for pieces in self._pieces.encode(list(texts))
     ]
+
+
+class Llama:
+  """LLaMA's and Vicuna's, as the slow tokenizer of transformers 4.28.
+
+  sentencepiece's own pieces, but that `<s>`, `</s>` and `<unk>` written out in
+  a text are these tokens. A sequence is `<s>`, the prompt's first piece, the
+  item, and the prompt's second piece; each piece is tokenised by itself, so
+  that each begins as a text of its own.
+  """
+
+  FILES = ('tokenizer.model',)
+  SPECIALS: Mapping[str, int] = {'<unk>': 0, '<s>': 1, '</s>': 2}
+  SLOT = '<SpeechHere>'
+
+  def __init__(self, source: Source):
+    self._source = source
+    self.before: tuple[int, ...] = ()
+    self.after: tuple[int, ...] = ()
+
+  def around(self, prompt: str, template: str) -> 'Llama':
+    """The same with a prompt around each item; '' for none.
+
+    Args:
+      prompt: An instruction, or a whole prompt with <SpeechHere> where the
+        item stands.
+      template: What an instruction goes into, at its braces.
+    """
+    found = Llama(self._source)
+    if prompt:
+      if self.SLOT not in prompt:
+        asked = f'<Speech>{self.SLOT}</Speech> {prompt.strip()}'
+        prompt = template.replace('{}', asked)
+      sides = prompt.split(self.SLOT)
+      if len(sides) != 2:
+        raise InputError(f'--prompt: {self.SLOT} stands there more than once.')
+      found.before, found.after = (tuple(self.pieces(s)) for s in sides)
+    return found
+
+  @property
+  def frame(self) -> int:
+    """How many tokens a sequence has besides the item's."""
+    return 1 + len(self.before) + len(self.after)
+
+  @functools.cached_property
+  def _model(self) -> sentencepiece.SentencePieceProcessor:
+    return _sentencepiece(self._source, self.FILES)
+
+  def pieces(self, text: str) -> list[int]:
+    """The tokens of one piece."""
+    found: list[int] = []
+    for part in re.split('(<unk>|</?s>)', text):
+      if part in self.SPECIALS:
+        found.append(self.SPECIALS[part])
+      elif part:
+        found += self._model.encode(part)
+    return found
+
+  def encode(self, texts: Sequence[str], code: str) -> Ids:
+    """Token ids of whole sequences; the language makes no difference."""
+    return [
+      [self.SPECIALS['<s>'], *self.before, *self.pieces(text), *self.after]
+      for text in texts
+    ]
+
+
+def _sentencepiece(
+  source: Source, names: tuple[str, ...]
+) -> sentencepiece.SentencePieceProcessor:
+  found = [path for name in names if (path := source.file(name))]
+  if not found:
+    raise InputError(
+      f'{source.name} holds no tokenizer; looked for {", ".join(names)}.'
+    )
+  try:
+    return sentencepiece.SentencePieceProcessor(model_file=str(found[0]))
+  except (OSError, RuntimeError) as error:
+    raise InputError(f'{found[0]} is no sentencepiece model.') from error

@@ -68,19 +68,6 @@ UNREAD = (
   r'^layer_wise_gradient_decay_ratio$',
   r'^(finetuned_model|predictor_class)$',
 )
-# Of the released files.
-RELEASED = {
-  'encoder_layers': 12,
-  'encoder_embed_dim': 768,
-  'encoder_ffn_embed_dim': 3072,
-  'encoder_attention_heads': 12,
-  'embed_dim': 512,
-  'conv_pos': 128,
-  'conv_pos_groups': 16,
-  'num_buckets': 320,
-  'max_distance': 800,
-  **REQUIRED,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,12 +96,11 @@ def read(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: It leaves a field out, or asks for what is not handled.
   """
-  missing = [name for name in RELEASED if name not in config]
+  sizes = {field.name: None for field in dataclasses.fields(Config)}
+  missing = [name for name in (*sizes, *REQUIRED) if name not in config]
   if missing:
     raise ConfigError(f'cfg leaves out {", ".join(missing)}.')
-  sizes = [field.name for field in dataclasses.fields(Config)]
-  defaults = {name: RELEASED[name] for name in sizes}
-  return Config(**read_config(config, defaults, REQUIRED, UNREAD))
+  return Config(**read_config(config, sizes, REQUIRED, UNREAD))
 
 
 class PatchEmbedding(nnx.Module):

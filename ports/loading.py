@@ -42,6 +42,10 @@ class ConfigError(CheckpointError):
   """A config value that the port does not handle."""
 
 
+class MismatchError(CheckpointError):
+  """A checkpoint's names or shapes are not the network's."""
+
+
 class Rule(NamedTuple):
   """Where a leaf stands in the checkpoint, and the axes it has there.
 
@@ -222,7 +226,7 @@ def layout_of(checkpoint: Iterable[str], layouts: tuple[Layout, ...]) -> Layout:
       return layout
   known = ', '.join(f'{one.name} (with {one.marker})' for one in layouts)
   some = ', '.join(sorted(checkpoint)[:5])
-  raise CheckpointError(
+  raise MismatchError(
     f'The checkpoint has none of the known layouts: {known}. Its keys are '
     f'{some} …'
   )
@@ -251,7 +255,7 @@ def match(
       problems.append(f'{key}: no parameter takes it')
   problems += [f'{key}: not in the checkpoint' for key in missing]
   if problems:
-    raise CheckpointError(
+    raise MismatchError(
       f'The checkpoint does not fit the model in {len(problems)} places:\n  '
       + '\n  '.join(sorted(problems))
     )

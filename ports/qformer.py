@@ -34,7 +34,7 @@ from ports.layers import (
 )
 from ports.loading import Table, read_config, take
 
-Parts = list[tuple[str, Float[Array, 'window query dim']]]
+Parts = list[tuple[str, Float[Array, '#window query dim']]]
 
 REQUIRED = {'cross_attention_freq': 1, 'num_query_tokens': 1}
 # Of SALMONN: the geometry of bert-base.
@@ -87,7 +87,7 @@ class Attention(nnx.Module):
       split_heads(proj(y), self.heads)
       for proj, y in ((self.query, x), (self.key, rows), (self.value, rows))
     )
-    found = attention(q, k, v, jnp.ones((1, 1, 1), bool))
+    found = attention(q, k, v, jnp.ones((1, 1, k.shape[1]), bool))
     return self.norm(x + self.dense(found))
 
 

@@ -48,7 +48,7 @@ from ports.loading import (
   take,
 )
 
-Parts = list[tuple[str, Float[Array, 'batch time dim']]]
+Parts = list[tuple[str, Float[Array, 'batch time _']]]
 
 UNREAD = (
   r'^decoder_',
@@ -111,7 +111,7 @@ class SelfAttention(nnx.Module):
       split_heads(proj(x), self.heads)
       for proj in (self.q_proj, self.k_proj, self.v_proj)
     )
-    return self.out_proj(attention(q, k, v, jnp.ones((1, 1, 1), bool)))
+    return self.out_proj(attention(q, k, v, jnp.ones((1, 1, k.shape[1]), bool)))
 
 
 class Layer(nnx.Module):

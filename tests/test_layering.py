@@ -24,8 +24,10 @@ MAY = {
   'jaxrep.sources': {'ports'},
   'jaxrep.tokenizers': {'jaxrep.sources'},
   'jaxrep.inputs': {'jaxrep.audio'},
+  'jaxrep.checkpoint': {'ports', 'jaxrep.models', 'jaxrep.sources'},
   'jaxrep.opened': {
     *('ports', 'jaxrep.models', 'jaxrep.sources', 'jaxrep.inputs'),
+    *('jaxrep.audio', 'jaxrep.checkpoint', 'jaxrep.tokenizers'),
   },
   'jaxrep.extract': {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),

@@ -195,7 +195,7 @@ def test_released_sizes_go_through_the_step_by_shape(
   )
   found = jax.eval_shape(
     step,
-    model.shapes('bfloat16'),
+    model.program.shapes('bfloat16'),
     jax.ShapeDtypeStruct((8, 320_000), np.float32),
     jax.ShapeDtypeStruct((8,), np.int32),
   )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jaxrep import sources
+from jaxrep import checkpoint, sources
 from jaxrep.types import InputError
 from tests import command, mirror
 from tests.ports import (
@@ -163,11 +163,11 @@ def test_shards_are_found_by_their_index(tmp_path):
     weight_map[name] = f'part-{name}.bin'
   index = tmp_path / 'pytorch_model.bin.index.json'
   index.write_text(json.dumps({'weight_map': weight_map}))
-  checkpoint = sources.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
-  assert checkpoint.fetch() == index
-  before = checkpoint.fingerprint
+  opened = checkpoint.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
+  assert opened.fetch() == index
+  before = opened.fingerprint
   torch.save({'b': torch.zeros(3)}, tmp_path / 'part-b.bin')
-  again = sources.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
+  again = checkpoint.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
   assert again.fingerprint != before
 
 

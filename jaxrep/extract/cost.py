@@ -3,14 +3,15 @@
 import collections
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
-from jaxrep.extract import pooling
+from jaxrep.extract import fit, pooling
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.extract.step import pooled_step
 
@@ -35,30 +36,36 @@ class Cost(NamedTuple):
   store_bytes: int
   weight_bytes: int
   flops: float
+  fit: fit.Fit
 
 
-def costs(entries: Iterable[EntryPlan]) -> Iterator[Cost]:
+def costs(
+  entries: Iterable[EntryPlan], model_parallel: int = 0
+) -> Iterator[Cost]:
   groups = collections.defaultdict(list)
   for entry in entries:
     groups[entry.model.name, entry.model.program].append(entry)
   for (name, program), group in groups.items():
-    yield _cost(f'{name} {program.modality}', group)
+    yield _cost(f'{name} {program.modality}', group, model_parallel)
 
 
-def describe(entries: Iterable[EntryPlan]) -> str:
+def describe(entries: Iterable[EntryPlan], model_parallel: int = 0) -> str:
   """A paragraph per model and modality, for people."""
   rate = _matmul_rate()
-  return '\n'.join(_describe(cost, rate) for cost in costs(entries))
+  found = costs(entries, model_parallel)
+  return '\n'.join(_describe(cost, rate) for cost in found)
 
 
-def _cost(title: str, group: list[EntryPlan]) -> Cost:
+def _cost(title: str, group: list[EntryPlan], asked: int) -> Cost:
   batches = [b for entry in group for u in entry.units for b in u.batches]
   shapes = collections.Counter((b.size, b.padded_length) for b in batches)
   padded = sum(b.size * b.padded_length for b in batches)
   used = sum(row.length for entry in group for row in entry.rows)
   rows = sum(len(entry.rows) for entry in group)
   model, options = group[0].model, group[0].options
-  state = model.shapes(options.precision)
+  chosen = fit.here(model, options.precision, asked)
+  mesh = meshes.local_mesh(chosen.shared)
+  state = model.program.shapes(options.precision, meshes.placement(mesh))
   width = sum(dim for _, dim in model.taps)
   return Cost(
     title,
@@ -71,14 +78,16 @@ def _cost(title: str, group: list[EntryPlan]) -> Cost:
     dict(sorted(shapes.items())),
     rows * width * _SIZE[options.store_dtype],
     sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
-    sum(_flops(group[0], state, *s) * n for s, n in shapes.items()),
+    sum(_flops(group[0], state, mesh, *s) * n for s, n in shapes.items()),
+    chosen,
   )
 
 
-def _flops(entry: EntryPlan, state, size: int, length: int) -> float:
+def _flops(
+  entry: EntryPlan, state: Any, mesh: Mesh, size: int, length: int
+) -> float:
   """Of one batch, as XLA counts them in the lowered program."""
   model, options = entry.model, entry.options
-  mesh = meshes.local_mesh()
   rule = pooling.parse(options.pooling)
   step = pooled_step(
     model.program, rule, options.precision, mesh, options.specials
@@ -111,6 +120,7 @@ def _describe(cost: Cost, rate: float) -> str:
   return (
     f'{cost.title}: {cost.rows} rows{audio} of {cost.languages} languages in '
     f'{cost.units} units; padding {cost.padding:.0%}\n'
+    f'  {fit.describe(cost.fit)}\n'
     f'  weights {_encoders(cost)}{cost.weight_bytes / 2**30:.2f} GiB, store '
     f'{cost.store_bytes / 2**20:.1f} MiB, {cost.flops:.3g} floating-point '
     f'operations: at least {hours:.2f} h at the {rate:.3g} a second of a '

@@ -48,7 +48,7 @@ class Options:
 class EntryPlan:
   """One entry of the store before it is computed, rows sorted by length.
 
-  `cut` counts the texts that are longer than the model reads.
+  `cut` counts the texts or recordings that are longer than the model reads.
   """
 
   model: Model
@@ -77,7 +77,7 @@ class EntryPlan:
     return {
       'corpus': self.corpus,
       'code': self.code,
-      'checkpoint': self.model.source,
+      'checkpoint': self.model.checkpoint.title,
       'fingerprint': self.model.fingerprint,
       **dataclasses.asdict(self.options),
       'batching': dataclasses.asdict(self.options.policy(self.model)),
@@ -103,8 +103,13 @@ def plan_entry(
     raise InputError(
       f'{corpus.title} has no usable {model.modality} in {language}.'
     )
-  tokens, cut = _tokens(model, examples, code)
-  lengths = [len(t) for t in tokens] or [e.samples for e in examples]
+  tokens = _tokens(model, examples, code)
+  whole = [len(t) for t in tokens] or [e.samples for e in examples]
+  limit = model.inputs.limit
+  lengths = [
+    length if limit is None else min(length, limit) for length in whole
+  ]
+  tokens = [ids[:limit] for ids in tokens]
   order = batching.order(examples, lengths)
   rows = tuple(
     _row(examples[i], lengths[i], tokens[i] if tokens else None) for i in order
@@ -120,7 +125,7 @@ def plan_entry(
     options,
     corpus.name,
     tuple(dropped),
-    cut,
+    sum(a > b for a, b in zip(whole, lengths, strict=True)),
   )
 
 
@@ -146,14 +151,11 @@ def _usable(
 
 def _tokens(
   model: Model, examples: Sequence[Example], code: str
-) -> tuple[list[np.ndarray], int]:
-  """Token ids of the texts, and how many of them were cut."""
+) -> list[np.ndarray]:
+  """Token ids of the texts, not cut."""
   if model.modality == 'speech':
-    return [], 0
-  whole = model.inputs.whole([e.text for e in examples], code)
-  tokens = [ids[: model.inputs.limit] for ids in whole]
-  pairs = zip(whole, tokens, strict=True)
-  return tokens, sum(len(ids) > len(kept) for ids, kept in pairs)
+    return []
+  return model.inputs.whole([e.text for e in examples], code)
 
 
 def _row(example: Example, length: int, tokens: np.ndarray | None) -> Row:

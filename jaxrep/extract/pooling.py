@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxrep.types import InputError
+from ports.layers import Tap
 
 States = Float[Array, 'batch time dim']
 Mask = Bool[Array, 'batch time']
@@ -35,30 +37,43 @@ def _at(states, index):
   return jnp.take_along_axis(states, index[:, None, None], axis=1)[:, 0]
 
 
-POOLINGS: Mapping[str, Callable[[States, Mask], Pooled]] = {
-  'mean': mean,
-  'last': last,
-  'first': first,
-  'max': maximum,
+class Rule(NamedTuple):
+  """What is made of the steps of which of a tap's masks."""
+
+  pool: Callable[[States, Mask], Pooled]
+  steps: Literal['mask', 'whole', 'heard']
+
+
+POOLINGS: Mapping[str, Rule] = {
+  'mean': Rule(mean, 'mask'),
+  'last': Rule(last, 'mask'),
+  'first': Rule(first, 'mask'),
+  'max': Rule(maximum, 'mask'),
+  'heard': Rule(mean, 'heard'),
+  'sequence': Rule(mean, 'whole'),
+  'sequence_last': Rule(last, 'whole'),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
-  """One rule for all taps, and others for the taps that are named."""
+  """One rule for all taps, and others for the taps that are named.
+
+  'heard' leaves out steps of silence that audio was filled up with; 'sequence'
+  and 'sequence_last' read all of a sequence that the item is a part of. Where a
+  tap knows of neither, they read its own steps.
+  """
 
   default: str
   by_tap: tuple[tuple[str, str], ...] = ()
 
-  def of(self, tap: str) -> Callable[[States, Mask], Pooled]:
-    """The rule of a tap; NaN where a row has no valid step."""
-    pool = POOLINGS[dict(self.by_tap).get(tap, self.default)]
-
-    def pooled(states: States, mask: Mask) -> Pooled:
-      vectors = pool(states.astype(jnp.float32), mask)
-      return jnp.where(mask.any(axis=1)[:, None], vectors, jnp.nan)
-
-    return pooled
+  def vector(self, tap: Tap) -> Pooled:
+    """The tap's vectors in float32; NaN where a row has no valid step."""
+    rule = POOLINGS[dict(self.by_tap).get(tap.name, self.default)]
+    chosen = getattr(tap, rule.steps)
+    mask = tap.mask if chosen is None else chosen
+    vectors = rule.pool(tap.states.astype(jnp.float32), mask)
+    return jnp.where(mask.any(axis=1)[:, None], vectors, jnp.nan)
 
 
 def parse(text: str) -> Pooling:

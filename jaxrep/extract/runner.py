@@ -48,7 +48,7 @@ class Engine:
 def start(plan: EntryPlan, mesh: Mesh) -> Engine:
   """Loads the weights for the plans of one model and modality."""
   model, options = plan.model, plan.options
-  state = model.weights(options.precision, meshes.replicated(mesh))
+  state = model.weights(options.precision, meshes.placement(mesh))
   rule = pooling.parse(options.pooling)
   step = pooled_step(
     model.program, rule, options.precision, mesh, options.specials
@@ -193,7 +193,7 @@ def _item(plan: EntryPlan, row: int, corpus: Corpus) -> np.ndarray:
       f'{example.audio} has {len(waveform)} samples, but {example.samples} '
       'were announced: the file was changed since it was listed.'
     )
-  return waveform
+  return waveform[: plan.model.inputs.limit]
 
 
 def _settle(

@@ -33,31 +33,50 @@ def pooled_step(
 ) -> Callable[..., dict[int, jax.Array]]:
   """step(state, batch, lengths) → width → float32 [batch, tap, width].
 
-  Frames never leave the device. The batch is dealt over the mesh's 'data'
-  axis, so its rows are a multiple of the devices. `specials=False` leaves the
-  first and last token of a text (its language and `</s>`) out of the pooling,
-  but for a vector that the model itself makes of all of them. The same
-  arguments give the same step, so encoders that differ in their weights alone
-  are compiled once.
+  Frames never leave the device. The batch is dealt over all devices of the
+  mesh, so its rows are a multiple of them. `specials=False` leaves the first
+  and last token of a text (its language and `</s>`) out of the pooling, but for
+  a vector that the model itself makes of all of them; a language model's taps
+  are of the text's own tokens in any case. The same arguments give the same
+  step, so encoders that differ in their weights alone are compiled once.
   """
 
   def step(state, batch, lengths):
-    with jax.default_matmul_precision(PRECISIONS[precision].matmul):
-      taps = program.forward(state, batch, lengths)
     pooled = {}
-    for tap in taps:
-      mask = tap.mask
-      by_token = program.modality == 'text' and mask.shape == batch.shape
-      if by_token and not specials:
-        mask = mask & inner(mask)
-      pooled[tap.name] = pooling.of(tap.name)(tap.states, mask)
+    for tap in _taps(program, precision, mesh, state, batch, lengths):
+      by_token = program.modality == 'text' and tap.mask.shape == batch.shape
+      if by_token and not specials and tap.whole is None:
+        tap = tap._replace(mask=tap.mask & inner(tap.mask))
+      pooled[tap.name] = pooling.vector(tap)
     return {
       width: jnp.stack([pooled[name] for name in names], axis=1)
       for width, names in groups(program.taps).items()
     }
 
-  whole, rows = meshes.replicated(mesh), meshes.by_row(mesh)
-  return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=rows)
+  return _jitted(step, program, precision, mesh)
+
+
+def _taps(
+  program: Program,
+  precision: str,
+  mesh: Mesh,
+  state: Any,
+  batch: jax.Array,
+  lengths: jax.Array,
+) -> tuple[Tap, ...]:
+  matmul = PRECISIONS[precision].matmul
+  devices = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+  with jax.default_matmul_precision(matmul), devices:
+    return program.forward(state, batch, lengths)
+
+
+def _jitted(
+  step: Callable[..., Any], program: Program, precision: str, mesh: Mesh
+) -> Callable[..., Any]:
+  placement, rows = meshes.placement(mesh), meshes.by_row(mesh)
+  shapes = program.shapes(precision, placement)
+  state = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  return jax.jit(step, in_shardings=(state, rows, rows), out_shardings=rows)
 
 
 def inner(mask):
@@ -73,9 +92,7 @@ def frames_step(
   """step(state, batch, lengths) → each tap's states and mask, unpooled."""
 
   def step(state: Any, batch: jax.Array, lengths: jax.Array):
-    with jax.default_matmul_precision(PRECISIONS[precision].matmul):
-      taps: tuple[Tap, ...] = program.forward(state, batch, lengths)
+    taps = _taps(program, precision, mesh, state, batch, lengths)
     return [(tap.states, tap.mask) for tap in taps]
 
-  whole, rows = meshes.replicated(mesh), meshes.by_row(mesh)
-  return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=rows)
+  return _jitted(step, program, precision, mesh)

@@ -18,7 +18,14 @@ from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs import encoders
 from jaxrep.jobs.encoders import Encoders
 from jaxrep.jobs.settings import Selection
-from jaxrep.types import Corpus, CorpusOptions, Dropped, InputError
+from jaxrep.opened import Model
+from jaxrep.types import (
+  SAMPLE_RATE,
+  Corpus,
+  CorpusOptions,
+  Dropped,
+  InputError,
+)
 
 _EXTRACTED = {'first': 'first', 'mean': 'all'}
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'transformers', 'tensorstore')
@@ -166,6 +173,14 @@ def _versions() -> dict[str, str]:
   return {'python': platform.python_version(), **found}
 
 
+def _cuts(model: Model) -> str:
+  limit = model.inputs.limit
+  if model.modality == 'text':
+    return f'reads {limit} tokens at most and cuts longer texts'
+  seconds = limit / SAMPLE_RATE
+  return f'reads {seconds:.0f} s of audio at most and cuts longer recordings'
+
+
 def _warnings(
   wanted: tuple[str, ...],
   families: list[Encoders],
@@ -189,10 +204,7 @@ def _warnings(
     cut = {entry.language: entry.cut for entry in own if entry.cut}
     if cut:
       counts = ', '.join(f'{count} of {iso}' for iso, count in cut.items())
-      sentences.append(
-        f'{family.name} reads {own[0].model.inputs.limit} tokens at most and '
-        f'cuts longer texts: {counts}.'
-      )
+      sentences.append(f'{family.name} {_cuts(own[0].model)}: {counts}.')
   for sentence in sentences:
     logging.warning('%s', sentence)
   return sentences

@@ -1,14 +1,14 @@
 """Which encoders a run reads with, and what plan.json says of them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jaxrep import models, opened
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.jobs.settings import Selection
 from jaxrep.models import MODELS
-from jaxrep.opened import Model
+from jaxrep.opened import Model, Places
 from jaxrep.registry import lookup
 from jaxrep.types import InputError, Modality
 
@@ -21,8 +21,9 @@ class Encoders:
 
   name: str
   modality: Modality
-  checkpoint: str
+  places: Places
   fine: bool
+  prompt: str
   _by_file: dict[str, Model] = dataclasses.field(default_factory=dict)
 
   def of(self, language: str) -> Model | None:
@@ -47,7 +48,12 @@ class Encoders:
 
   def _open(self, language: str) -> Model:
     return opened.open_model(
-      self.name, self.modality, self.checkpoint, self.fine, language
+      self.name,
+      self.modality,
+      self.places,
+      self.fine,
+      language,
+      self.prompt if MODELS[self.name].parts[self.modality].template else '',
     )
 
 
@@ -60,33 +66,55 @@ def open_families(config: Selection) -> list[Encoders]:
   unknown = set(config.modalities) - set(MODALITIES)
   if unknown or not config.modalities:
     raise InputError('--modalities takes text, speech, or both.')
-  checkpoints = _checkpoints(config)
-  families = []
-  for name in config.models:
-    parts = lookup(MODELS, name, 'model').parts
-    for modality in MODALITIES:
-      if modality in parts and modality in config.modalities:
-        place = checkpoints.get((name, modality), '')
-        fine = config.taps == 'fine'
-        families.append(Encoders(name, modality, place, fine))
-  return families
+  parts = {name: lookup(MODELS, name, 'model').parts for name in config.models}
+  if config.prompt and not any(
+    part.template for own in parts.values() for part in own.values()
+  ):
+    raise InputError(f'--prompt: none of {", ".join(parts)} reads one.')
+  places = _places(config)
+  return [
+    Encoders(
+      name,
+      modality,
+      places(name, modality),
+      config.taps == 'fine',
+      config.prompt,
+    )
+    for name, own in parts.items()
+    for modality in MODALITIES
+    if modality in own and modality in config.modalities
+  ]
 
 
-def _checkpoints(config: Selection) -> dict[tuple[str, Modality], str]:
-  """(model, modality) → where its checkpoint is, of --checkpoints."""
-  found = {}
+def _places(config: Selection) -> Callable[[str, Modality], Places]:
+  """Where the checkpoints of a model's modality are, of --checkpoints."""
+  found: dict[tuple[str, str], str] = {}
   for text in config.checkpoints:
     whose, equals, place = text.partition('=')
     name, slash, one = whose.partition('/')
-    if not equals or not place or (slash and one not in MODALITIES):
+    if name not in config.models and equals:
+      raise InputError(f'--checkpoints names {name}, which --models does not.')
+    if not equals or not place or (slash and one not in _names(name)):
       raise InputError(
         f'--checkpoints={text}: write model=folder or model=hub id; '
-        'model/text= and model/speech= name one of its encoders.'
+        'model/text= and model/speech= name one of its encoders, and '
+        'model/whisper= one of several checkpoints.'
       )
-    if name not in config.models:
-      raise InputError(f'--checkpoints names {name}, which --models does not.')
-    found |= {(name, m): place for m in MODALITIES if one in ('', m)}
-  return found
+    found[name, one] = place
+
+  def places(name: str, modality: Modality) -> Places:
+    whole = found.get((name, modality), found.get((name, ''), ''))
+    inner = MODELS[name].parts[modality].components
+    parts = {x: found[name, x] for x in inner if (name, x) in found}
+    return {'': whole, **parts} if parts else whole
+
+  return places
+
+
+def _names(name: str) -> set[str]:
+  """What may stand behind model/: its modalities and its checkpoints."""
+  parts = lookup(MODELS, name, 'model').parts
+  return {*MODALITIES, *(x for part in parts.values() for x in part.components)}
 
 
 def describe(
@@ -121,6 +149,7 @@ def describe(
     ],
     'dtype': config.precision,
     'pooling': config.pooling,
+    'prompt': config.prompt if _reads_prompt(row) else None,
     'taps': {modality: _taps(own.get(modality, [])) for modality in MODALITIES},
     'counterparts': _counterparts(own),
     'adaptor': dict(before_after),
@@ -130,13 +159,17 @@ def describe(
   }
 
 
+def _reads_prompt(row: models.Row) -> bool:
+  return any(part.template for part in row.parts.values())
+
+
 def _checkpoint(model: Model, languages: list[str]) -> dict[str, Any]:
   """Where an encoder is from; `languages` are those that it reads here."""
   by_language = model.row.parts[model.modality].by_language
   return {
     'modality': model.modality,
     'languages': languages if by_language else [],
-    'source': model.source,
+    'source': model.checkpoint.title,
     'fingerprint': model.fingerprint,
     'licence': model.checkpoint.licence,
   }

@@ -55,10 +55,8 @@ def plan_and_extract(
 def extract(plan, config: Config) -> None:
   """Runs the plan's entries; the weights of one model at a time are held."""
   from jaxrep import mesh
-  from jaxrep.extract import runner
+  from jaxrep.extract import fit, runner
 
-  devices = mesh.local_mesh()
-  logging.info('Extracting on %s', mesh.describe(devices))
   stop = _stop_on_sigterm()
   # Every store is opened before any weights are read: a folder of another
   # definition is told before work is done.
@@ -71,7 +69,12 @@ def extract(plan, config: Config) -> None:
         logging.info('%s: already in the store', entry.title)
         writer.finish()
         continue
-      engine = engine or runner.start(entry, devices)
+      if engine is None:
+        devices = fit.mesh_of(
+          entry.model, entry.options.precision, config.model_parallel
+        )
+        logging.info('Extracting on %s', mesh.describe(devices))
+        engine = runner.start(entry, devices)
       runner.run_entry(
         engine,
         entry,

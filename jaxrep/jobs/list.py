@@ -25,8 +25,9 @@ def models() -> list[str]:
   for name, row in MODELS.items():
     parts = {}
     for modality, part in row.parts.items():
-      place = f'{part.checkpoint}; {part.licence}'
-      parts.setdefault(place, []).append(modality)
+      for one in part.components.values() or [part]:
+        place = f'{one.checkpoint}; {one.licence}'
+        parts.setdefault(place, []).append(modality)
     places = '; '.join(f'{", ".join(m)}: {p}' for p, m in parts.items())
     lines.append(f'{name}: {row.title} ({places})')
   return lines

@@ -27,7 +27,7 @@ def run(config: Config) -> None:
   plan = definition.make_plan(config)
   if mesh.is_first():
     definition.write(plan, config.workdir)
-    print(cost.describe(plan.entries))
+    print(cost.describe(plan.entries, config.model_parallel))
     print(_alignment(plan, config))
 
 

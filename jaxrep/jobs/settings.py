@@ -39,7 +39,10 @@ class Selection(Ceiling):
     ('tiny-untrained',), 'Models; `run.py list models` shows them.'
   )
   checkpoints: tuple[str, ...] = flag(
-    (), 'Where checkpoints are, as model=folder or model=hub id.'
+    (),
+    'Where checkpoints are, as model=folder or model=hub id; model/speech= is '
+    'for one modality, model/whisper= for one of several checkpoints of a '
+    'model.',
   )
   corpus: str = flag('bundled', 'Corpus: bundled, fleurs or manifest.')
   corpus_source: str = flag(
@@ -70,7 +73,15 @@ class Selection(Ceiling):
     'float32', 'Of parameters and activations.'
   )
   pooling: str = flag(
-    'mean', 'mean, last, first or max; exceptions as mean,tap=last.'
+    'mean',
+    'mean, last, first or max; heard leaves out silence that audio was filled '
+    'up with; sequence and sequence_last read the prompt too. Exceptions as '
+    'mean,tap=last.',
+  )
+  prompt: str = flag(
+    '',
+    'Of a language model, for both modalities: an instruction, or a whole '
+    'prompt with <SpeechHere> where the item stands; empty for none.',
   )
   text_specials: bool = flag(
     True, 'Pool the language token and </s> of a text too.'
@@ -90,6 +101,11 @@ class Devices:
   )
   jax_cache: str = flag(
     '', 'Folder of the persistent compilation cache; empty for none.'
+  )
+  model_parallel: int = flag(
+    0,
+    "Devices that share a language model's weights; 0 for as few as they fit "
+    'on.',
   )
 
 

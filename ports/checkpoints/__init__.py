@@ -9,6 +9,7 @@ from ports.checkpoints.folder import (
   FILES,
   INDEXES,
   open_checkpoint,
+  table,
   weight_map,
 )
 from ports.checkpoints.tensors import CheckpointError, Tensor
@@ -21,5 +22,6 @@ __all__ = (
   'Tensor',
   'fingerprint',
   'open_checkpoint',
+  'table',
   'weight_map',
 )

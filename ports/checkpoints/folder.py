@@ -63,6 +63,20 @@ def _open_file(path: Path) -> dict[str, Tensor]:
   return tensors
 
 
+def table(path: str | Path, key: str) -> dict[str, Any]:
+  """What a file of torch.save says under a key, as a config.
+
+  Raises:
+    CheckpointError: A damaged file, or no such table in it.
+  """
+  path = Path(path)
+  tree = open_torch(path)
+  found = tree.get(key) if isinstance(tree, Mapping) else None
+  if type(found) is not dict or any(type(name) is not str for name in found):
+    raise CheckpointError(f'{path}: holds no table {key!r}.')
+  return found
+
+
 def weight_map(index: Path) -> dict[str, str]:
   """Tensor → the file beside the index that holds it."""
   try:

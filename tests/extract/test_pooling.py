@@ -7,6 +7,7 @@ import pytest
 from jaxrep.extract import pooling
 from jaxrep.extract.step import inner
 from jaxrep.types import InputError
+from ports.layers import Tap
 
 LENGTHS = (1, 2, 5, 9)
 REFERENCE = {
@@ -15,6 +16,20 @@ REFERENCE = {
   'first': lambda x: x[0],
   'max': lambda x: x.max(axis=0),
 }
+OF_MASKS = {
+  'heard': ('heard', 'mean'),
+  'sequence': ('whole', 'mean'),
+  'sequence_last': ('whole', 'last'),
+}
+
+
+def vector(rule, states, mask, name='x', **masks):
+  tap = Tap(name, jnp.asarray(states), jnp.asarray(mask), **masks)
+  return pooling.parse(rule).vector(tap)
+
+
+def test_every_rule_is_tested():
+  assert {*REFERENCE, *OF_MASKS} == set(pooling.POOLINGS)
 
 
 def batch(dtype=np.float32):
@@ -24,18 +39,35 @@ def batch(dtype=np.float32):
   return np.where(mask[..., None], states, np.nan), mask
 
 
-@pytest.mark.parametrize('rule', pooling.POOLINGS)
+@pytest.mark.parametrize('rule', REFERENCE)
 def test_rules(rule):
   states, mask = batch()
-  pooled = pooling.parse(rule).of('x')(jnp.asarray(states), jnp.asarray(mask))
+  pooled = vector(rule, states, mask)
   expected = [REFERENCE[rule](s[m]) for s, m in zip(states, mask, strict=True)]
   np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('rule', OF_MASKS)
+def test_rules_of_other_masks(rule):
+  """Of the steps that a tap names; of its own where it names none."""
+  states, mask = batch()
+  which, same = OF_MASKS[rule]
+  own = jnp.asarray(mask).at[:, 0].set(False)
+  others = {which: jnp.asarray(mask)}
+  np.testing.assert_array_equal(
+    vector(rule, states, own, **others), vector(same, states, mask)
+  )
+  np.testing.assert_array_equal(
+    vector(rule, states, mask), vector(same, states, mask)
+  )
+  shorter = vector('mean', states, own, **others)[1:]
+  assert np.abs(shorter - vector(rule, states, mask)[1:]).max() > 0.1
 
 
 @pytest.mark.parametrize('rule', pooling.POOLINGS)
 def test_nothing_valid_has_no_value(rule):
   states, mask = jnp.ones((2, 4, 3)), jnp.array([[True] * 4, [False] * 4])
-  pooled = np.asarray(pooling.parse(rule).of('x')(states, mask))
+  pooled = np.asarray(vector(rule, states, mask))
   assert np.isfinite(pooled[0]).all()
   assert np.isnan(pooled[1]).all()
 
@@ -43,19 +75,18 @@ def test_nothing_valid_has_no_value(rule):
 def test_sums_are_float32_whatever_comes_in():
   states = jnp.full((1, 4096, 1), 1.001, jnp.bfloat16)
   mask = jnp.ones((1, 4096), bool)
-  pooled = pooling.parse('mean').of('x')(states, mask)
+  pooled = vector('mean', states, mask)
   assert pooled.dtype == jnp.float32
   np.testing.assert_allclose(pooled, np.float32(states[0, 0, 0]), rtol=1e-6)
 
 
 def test_exceptions_by_tap():
-  parsed = pooling.parse('max,speech/adaptor=last')
   states, mask = batch()
-  args = jnp.asarray(states), jnp.asarray(mask)
-  last = pooling.parse('last').of('x')(*args)
-  np.testing.assert_array_equal(parsed.of('speech/adaptor')(*args), last)
-  largest = pooling.parse('max').of('x')(*args)
-  np.testing.assert_array_equal(parsed.of('speech/output')(*args), largest)
+  rules = 'max,speech/adaptor=last'
+  for tap, rule in (('speech/adaptor', 'last'), ('speech/output', 'max')):
+    np.testing.assert_array_equal(
+      vector(rules, states, mask, tap), vector(rule, states, mask)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,233 @@
+"""SALMONN and its parts by the calls that a notebook makes.
+
+The stored answers are what SALMONN itself computes (`tests/golden`);
+`tests/ports/test_salmonn.py` compares every stage.
+"""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import jaxrep
+from jaxrep import opened
+from jaxrep.types import InputError
+from tests import released
+from tests.ports import reference
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+FOLDER = GOLDEN / 'salmonn'
+CONFIG = json.loads((FOLDER / 'config.json').read_text())
+TOLERANCE = 2e-4  # of the front ends; see tests/golden
+
+
+@pytest.fixture(scope='module')
+def stored():
+  return np.load(FOLDER / 'expected.npz'), np.load(FOLDER / 'inputs.npz')
+
+
+def load(modality, prompt=None, **options):
+  options = {'checkpoint': FOLDER, 'prompt': prompt} | options
+  return jaxrep.load_encoder('salmonn-7b', modality=modality, **options)
+
+
+@pytest.mark.parametrize('utterance', range(5))
+def test_the_audio_slots_of_every_layer(stored, utterance):
+  """From 0.6 s, which is filled up, to 33 s, which is cut."""
+  expected, inputs = stored
+  said = CONFIG['utterances'][utterance]
+  encoder = load('speech', said['instruction'])
+  found = encoder.encode([inputs[said['name']]], 'eng', pooling=None)
+  slots = expected[f'{said["name"]}/is_audio']
+  for tap, stage in (
+    ('speech/layer_01', 'llm_layer0'),
+    ('speech/layer_02', 'llm_layer1'),
+    ('speech/output', 'llm_norm'),
+  ):
+    theirs = expected[f'{said["name"]}/{stage}'][slots]
+    assert reference.relative(found[tap][0], theirs) <= TOLERANCE, tap
+  for tap, stage in (
+    ('speech/qformer_01', 'q0'),
+    ('speech/qformer_02', 'q1'),
+    ('speech/audio_tokens', 'audio_tokens'),
+  ):
+    theirs = expected[f'{said["name"]}/{stage}']
+    assert reference.relative(found[tap][0], theirs) <= TOLERANCE, tap
+
+
+def test_a_prompt_is_spliced_as_the_reference_does():
+  """An instruction, or the whole prompt with its slot."""
+  for said in CONFIG['utterances']:
+    for prompt in (said['instruction'], said['prompt']):
+      model = opened.open_model(
+        'salmonn-13b', 'speech', str(FOLDER), False, '', prompt
+      )
+      assert list(model.sizes.llm.before) == said['ids_before']
+      assert list(model.sizes.llm.after) == said['ids_after']
+
+
+def test_only_the_items_own_slots_are_pooled(stored):
+  """A mean is of the 88 audio slots; 'sequence' reads the prompt as well."""
+  expected, inputs = stored
+  name, said = 'utt1', CONFIG['utterances'][1]
+  encoder = load('speech', said['instruction'])
+  slots = expected[f'{name}/is_audio']
+  states = expected[f'{name}/llm_norm']
+  for rule, theirs in (
+    ('mean', states[slots].mean(axis=0)),
+    ('last', states[slots][-1]),
+    ('sequence', states.mean(axis=0)),
+    ('sequence_last', states[-1]),
+    # 7 s of audio reach into the 21st window of 0.34 s.
+    ('heard', states[slots][:21].mean(axis=0)),
+  ):
+    ours = encoder.encode([inputs[name]], 'eng', rule)['speech/output']
+    assert reference.relative(ours[0], theirs) <= TOLERANCE, rule
+
+
+def test_a_text_stands_where_audio_does(stored):
+  """Without a prompt behind `<s>` alone; its own tokens are pooled."""
+  expected, _ = stored
+  encoder = load('text')
+  tokenizer = encoder.model.inputs._tokenizer
+  text = tokenizer._model.decode(expected['text/ids'][1:].tolist())
+  assert tokenizer.encode([text], '')[0] == expected['text/ids'].tolist()
+  states = encoder.encode([text], 'eng', pooling=None)
+  for tap, stage in (
+    ('text/layer_01', 'llm_layer0'),
+    ('text/layer_02', 'llm_layer1'),
+    ('text/output', 'llm_norm'),
+  ):
+    theirs = expected[f'text/{stage}'][1:]
+    assert reference.relative(states[tap][0], theirs) <= 1e-5, tap
+  prompted = load('text', 'Describe the audio.')
+  ids = prompted.model.inputs.prepare([text], 'eng')[0]
+  said = CONFIG['utterances'][4]
+  own = expected['text/ids'][1:].tolist()
+  assert ids.tolist() == [1, *said['ids_before'], *own, *said['ids_after']]
+  within = prompted.encode([text], 'eng', pooling=None)['text/layer_02'][0]
+  assert within.shape == states['text/layer_02'][0].shape
+  assert reference.relative(within, states['text/layer_02'][0]) > 0.01
+
+
+def test_the_parts_may_lie_apart(tmp_path, stored):
+  _, inputs = stored
+  for name in ('whisper', 'llama'):
+    shutil.copytree(FOLDER / name, tmp_path / name / 'snapshot')
+  (tmp_path / 'own').mkdir()
+  for name in ('salmonn_v1.pth', 'config.json'):
+    shutil.copy(FOLDER / name, tmp_path / 'own')
+  places = {
+    'whisper': tmp_path / 'whisper/snapshot',
+    'beats': FOLDER / 'beats.pt',
+    'llm': tmp_path / 'llama/snapshot',
+    'connector': tmp_path / 'own/salmonn_v1.pth',
+  }
+  item = [inputs['utt4']]
+  apart = load('speech', checkpoint=places).encode(item, 'eng')
+  whole = load('speech').encode(item, 'eng')
+  for tap, vectors in whole.items():
+    np.testing.assert_array_equal(apart[tap], vectors)
+
+
+def test_what_is_missing_or_ambiguous_is_named(tmp_path):
+  released.save_salmonn(tmp_path, '7b')
+  with pytest.raises(InputError, match='reads no prompt'):
+    jaxrep.load_encoder('beats', 'speech', GOLDEN / 'beats', prompt='x')
+  with pytest.raises(InputError, match='more than once'):
+    load('text', 'a <SpeechHere> b <SpeechHere>')
+  with pytest.raises(InputError, match='checkpoints whisper, beats, llm, conn'):
+    load('speech', checkpoint={'': FOLDER, 'vicuna': FOLDER})
+  with pytest.raises(InputError, match='has one checkpoint'):
+    jaxrep.load_encoder('beats', 'speech', {'beats': GOLDEN / 'beats'})
+  with pytest.raises(InputError, match=r'is no folder.*several checkpoints'):
+    load('speech', checkpoint=FOLDER / 'salmonn_v1.pth')
+  (tmp_path / 'BEATs_iter3.pt').touch()
+  with pytest.raises(InputError, match=r'BEATs_iter3\.pt, beats\.pt.*/beats='):
+    load('speech', checkpoint=tmp_path)
+  shutil.rmtree(tmp_path / 'vicuna')
+  with pytest.raises(InputError, match='nothing in it could be the llm'):
+    load('text', checkpoint=tmp_path)
+
+
+def test_one_error_lists_what_does_not_fit_in_any_file(tmp_path):
+  shutil.copytree(FOLDER, tmp_path / 'all')
+  config = tmp_path / 'all/llama/config.json'
+  config.write_text(config.read_text().replace(': 64', ': 72'))
+  config = tmp_path / 'all/whisper/config.json'
+  config.write_text(
+    config.read_text().replace('"encoder_layers": 2', '"encoder_layers": 1')
+  )
+  with pytest.raises(InputError) as error:
+    load('speech', checkpoint=tmp_path / 'all')
+  message = str(error.value)
+  assert 'whisper.model.encoder.layers.1.fc1.weight: no parameter' in message
+  assert 'llm.model.layers.0.mlp.up_proj.weight: shape (64, 24)' in message
+  assert str(tmp_path / 'all/beats.pt') in message
+
+
+def test_beats_alone(stored):
+  expected = np.load(GOLDEN / 'beats/expected.npz')
+  inputs = np.load(GOLDEN / 'beats/inputs.npz')
+  encoder = jaxrep.load_encoder('beats', 'speech', GOLDEN / 'beats')
+  items = [inputs[f'utt{i}'] for i in range(4)]
+  found = encoder.encode(items, 'eng', pooling=None)
+  for i in range(4):
+    for tap, stage in (
+      ('speech/embed', 'pos_ln'),
+      ('speech/layer_01', 'layer0'),
+      ('speech/layer_02', 'layer1'),
+    ):
+      theirs = expected[f'utt{i}/{stage}']
+      assert reference.relative(found[tap][i], theirs) <= TOLERANCE
+  with pytest.raises(InputError, match='at least 2800 values'):
+    encoder.encode([np.ones(2799, np.float32)], 'eng')
+
+
+def test_whisper_alone(stored):
+  expected, inputs = stored
+  encoder = jaxrep.load_encoder(
+    'whisper-large-v2', 'speech', FOLDER / 'whisper'
+  )
+  found = encoder.encode([inputs['utt1']], 'eng', pooling=None)
+  theirs = expected['utt1/whisper_ln_every10']
+  ours = found['speech/output'][0][::10]
+  assert reference.relative(ours, theirs) <= TOLERANCE
+  heard = encoder.encode([inputs['utt1']], 'eng', 'heard')['speech/output'][0]
+  own = found['speech/output'][0][:350].mean(axis=0)  # 7 s
+  np.testing.assert_allclose(heard, own, atol=1e-6)
+
+
+SIZES = {
+  # Whisper, BEATs, and what SALMONN adds; without the language model.
+  'salmonn-7b': 636_784_640 + 90_311_792 + 30_186_240,
+  'salmonn-13b': 636_784_640 + 90_311_792 + 33_332_992,
+}
+LANGUAGE_MODELS = {'salmonn-7b': 6_738_415_616, 'salmonn-13b': 13_015_864_320}
+HEADS = {'salmonn-7b': 32_000 * 4096, 'salmonn-13b': 32_000 * 5120}
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_released_sizes_by_shape(tmp_path, name):
+  """The published counts, less the head that is not read for states."""
+  released.save_salmonn(tmp_path, name.removeprefix('salmonn-'))
+  model = opened.open_model(name, 'speech', str(tmp_path))
+  leaves = jax.tree.leaves(model.program.shapes('bfloat16'))
+  assert (
+    sum(leaf.size for leaf in leaves)
+    == SIZES[name] + LANGUAGE_MODELS[name] - HEADS[name]
+  )
+  layers, dim = (32, 4096) if name == 'salmonn-7b' else (40, 5120)
+  dims = dict(model.taps)
+  assert dims['speech/whisper_output'] == 1280
+  assert dims['speech/beats_layer_12'] == 768
+  assert dims['speech/fused'] == 2048
+  assert dims[f'speech/layer_{layers}'] == dims['speech/audio_tokens'] == dim
+  text = opened.open_model(name, 'text', str(tmp_path))
+  pairs = opened.counterparts(text, model)
+  assert set(pairs) <= set(dims)
+  assert set(pairs.values()) == {spec.name for spec in text.taps}
+  assert pairs['speech/fused'] == pairs['speech/audio_tokens'] == 'text/embed'
