@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import logging
 
-from jaxrep.models import Files, Part, Released
+from jaxrep.models import MODELS, Files, Part, Released
 from jaxrep.sources import Folder, Hub, local, open_source
 from jaxrep.types import InputError
 from ports import checkpoints
@@ -55,6 +55,11 @@ class Checkpoint:
     raise InputError(
       f'No checkpoint in {self.source.name}; looked for {", ".join(names)}.'
     )
+
+  @property
+  def each(self) -> tuple['Checkpoint', ...]:
+    """Itself, as `Joined.each`."""
+    return (self,)
 
   @property
   def title(self) -> str:
@@ -137,7 +142,11 @@ class Joined:
   """Several checkpoints that make one network, by the names of its parts."""
 
   parts: Mapping[str, Checkpoint]
-  licence: str
+
+  @property
+  def each(self) -> tuple[Checkpoint, ...]:
+    """The checkpoints of its parts."""
+    return tuple(self.parts.values())
 
   @property
   def file(self) -> str:
@@ -187,7 +196,8 @@ def open_checkpoint(
     name: The model's, for messages.
     part: Its row.
     places: A folder, a file or a hub id; of a model of several checkpoints a
-      folder that holds them all, or each by its name; '' for the released one.
+      folder that holds them all, or each by its name (the other modality's
+      may be named too); '' for the released one.
     released: What the row says of a language.
 
   Raises:
@@ -201,17 +211,17 @@ def open_checkpoint(
       source, released.licence, released.file, released.sizes, part.embedded
     )
   chosen = {'': places} if isinstance(places, str) else places
-  unknown = set(chosen) - {'', *part.components}
-  if unknown:
+  known = MODELS[name].components
+  if unknown := set(chosen) - {'', *known}:
     raise InputError(
-      f'{name} has the checkpoints {", ".join(part.components)}, not '
+      f'{name} has the checkpoints {", ".join(known)}, not '
       f'{", ".join(sorted(unknown))}.'
     )
   parts = {
     one: _component(name, one, files, chosen)
     for one, files in part.components.items()
   }
-  return Joined(parts, part.licence)
+  return Joined(parts)
 
 
 def _component(

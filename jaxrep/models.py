@@ -49,6 +49,7 @@ class Part(Files):
   network: str
   reader: str
   checkpoint: str = ''
+  licence: str = ''
   by_language: str = ''
   codes: str = ''
   tokenizer: str = ''
@@ -89,6 +90,12 @@ class Row:
   languages: tuple[str, ...] = ()
   seed: int | None = None
   note: str = ''
+
+  @property
+  def components(self) -> tuple[str, ...]:
+    """The names of its several checkpoints, of all modalities."""
+    names = [name for part in self.parts.values() for name in part.components]
+    return tuple(dict.fromkeys(names))
 
 
 def sonar_speech(language: Language) -> Released:
@@ -177,7 +184,7 @@ BEATS = {
     'embed_dim': 512,
   },
 }
-LLAMA_2, LLAMA_1 = 'Llama 2 Community License', 'LLaMA 1, non-commercial'
+LLAMA_2, LLAMA_1 = 'Llama 2 Community License', 'LLaMA-1-NC'
 TEMPLATE = 'USER: {}\nASSISTANT:'
 
 
@@ -225,7 +232,6 @@ def _salmonn(
     ),
     'beats': Files(**BEATS, pattern=r'beats.*\.pt'),
   }
-  shared = {'licence': licence, 'template': TEMPLATE}
   return Row(
     title=title,
     parts={
@@ -233,13 +239,13 @@ def _salmonn(
         network='ports.salmonn:TEXT',
         reader='jaxrep.tokenizers:Llama',
         components={'llm': llm, 'connector': own},
-        **shared,
+        template=TEMPLATE,
       ),
       'speech': Part(
         network='ports.salmonn:SPEECH',
         reader='jaxrep.audio.frontends:salmonn',
         components={**heard, 'llm': llm, 'connector': own},
-        **shared,
+        template=TEMPLATE,
       ),
     },
     counterparts='ports.salmonn:counterparts',

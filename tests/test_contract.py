@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
 from jaxrep import opened
@@ -12,8 +12,17 @@ from jaxrep.extract import pooling
 from jaxrep.extract.step import frames_step, pooled_step
 from jaxrep.inputs import pad
 from jaxrep.models import MODELS
+from jaxrep.types import SAMPLE_RATE
 from tests import checkpoint, speech
-from tests.ports import sonar_reference, test_nllb, test_w2vbert
+from tests.ports import (
+  beats_reference,
+  salmonn_reference,
+  sonar_reference,
+  test_llama,
+  test_nllb,
+  test_w2vbert,
+  test_whisper,
+)
 
 TOLERANCE = 1e-5
 
@@ -28,6 +37,14 @@ def save_text(folder):
   sonar_reference.save_text(folder / 'checkpoint.pt')
 
 
+def save_beats(folder):
+  beats_reference.save(folder / 'checkpoint.pt')
+
+
+def save_llama(folder):
+  test_llama.save(folder, test_llama.model())
+
+
 # One model of each network, and how a small checkpoint of it is made; None: the
 # model is small.
 TINY = {
@@ -39,6 +56,11 @@ TINY = {
   ('sonar', SPEECH): save_speech,
   ('nllb-200-600m', TEXT): test_nllb.save,
   ('w2v-bert-2.0', SPEECH): test_w2vbert.save,
+  ('whisper-large-v2', SPEECH): test_whisper.save,
+  ('beats', SPEECH): save_beats,
+  ('vicuna-7b-v1.5', TEXT): save_llama,
+  ('salmonn-7b', TEXT): salmonn_reference.save,
+  ('salmonn-7b', SPEECH): salmonn_reference.save,
 }
 
 
@@ -66,18 +88,21 @@ def loaded(request, tmp_path_factory):
 
 
 def meshes_of(devices: int) -> Mesh:
-  chosen = np.array(jax.devices()[:devices])
-  return Mesh(chosen, ('data',), axis_types=(AxisType.Auto,))
+  return meshes.of_devices(jax.devices()[:devices])
 
 
 def items(model) -> list[np.ndarray]:
   """Eight inputs of different length, the shortest that are allowed first."""
+  least = model.inputs.minimum
   if model.modality == 'text':
     rng = np.random.default_rng(1)
-    lengths = (1, 2, 3, 5, 8, 9, 15, 16)
-    return [rng.integers(1, 100, n).astype(np.int32) for n in lengths]
-  seconds = (0.035, 0.1, 0.3, 0.52, 0.7, 1.01, 1.2, 1.9)
-  return [speech.waveform(i, s) for i, s in enumerate(seconds)]
+    lengths = (least, 2, 3, 5, 8, 9, 15, 16)
+    return [rng.integers(1, 90, n).astype(np.int32) for n in lengths]
+  seconds = (least / SAMPLE_RATE, 0.1, 0.3, 0.52, 0.7, 1.01, 1.2, 1.9)
+  return [
+    speech.waveform(i, max(s, least / SAMPLE_RATE))
+    for i, s in enumerate(seconds)
+  ]
 
 
 def arrays(model, rows, grids=1):
@@ -166,7 +191,7 @@ def test_eight_devices_give_what_one_gives(loaded):
   found = {}
   for devices in (1, 8):
     mesh = meshes_of(devices)
-    state = model.weights('float32', meshes.replicated(mesh))
+    state = model.weights('float32', meshes.placement(mesh))
     step = pooled_step(model.program, pooling.parse('mean'), 'float32', mesh)
     sharded = jax.device_put((batch, lengths), meshes.by_row(mesh))
     for _ in range(2):

@@ -139,7 +139,9 @@ def test_what_is_missing_or_ambiguous_is_named(tmp_path):
     jaxrep.load_encoder('beats', 'speech', GOLDEN / 'beats', prompt='x')
   with pytest.raises(InputError, match='more than once'):
     load('text', 'a <SpeechHere> b <SpeechHere>')
-  with pytest.raises(InputError, match='checkpoints whisper, beats, llm, conn'):
+  with pytest.raises(
+    InputError, match='checkpoints llm, connector, whisper, beats'
+  ):
     load('speech', checkpoint={'': FOLDER, 'vicuna': FOLDER})
   with pytest.raises(InputError, match='has one checkpoint'):
     jaxrep.load_encoder('beats', 'speech', {'beats': GOLDEN / 'beats'})

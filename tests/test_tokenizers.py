@@ -130,3 +130,35 @@ def test_malay_is_found_under_the_hubs_name(tmp_path):
     file.write_text(file.read_text().replace('__swh__', '__zlm__'))
   ours = tokenizers.Seamless(open_source(str(tmp_path)), {})
   assert ours.encode(['pasar lama'], 'zsm')[0][0] == checkpoint.PIECES + 3
+
+
+LLAMA = GOLDEN.parent / 'salmonn'
+
+
+def llama(prompt=''):
+  found = tokenizers.Llama(open_source(str(LLAMA / 'llama')))
+  return found.around(prompt, 'USER: {}\nASSISTANT:')
+
+
+def test_llama_gives_the_references_ids():
+  """Odd strings, specials written out among them, and the prompt's pieces."""
+  stored = json.loads((LLAMA / 'config.json').read_text())
+  cases = stored['tokenizer_cases']
+  assert len(cases) == 16
+  for case in cases:
+    assert llama().pieces(case['text']) == case['ids'], case['text']
+    assert llama().encode([case['text']], 'eng') == [[1, *case['ids']]]
+
+
+def test_llama_puts_a_prompt_around_every_item():
+  stored = json.loads((LLAMA / 'config.json').read_text())
+  for said in stored['utterances']:
+    for prompt in (said['instruction'], said['prompt']):
+      ours = llama(prompt)
+      before, after = said['ids_before'], said['ids_after']
+      inner = [ours.pieces(text) for text in ('a', 'two')]
+      assert ours.encode(['a', 'two'], 'eng') == [
+        [1, *before, *ids, *after] for ids in inner
+      ]
+      assert ours.frame == 1 + len(before) + len(after)
+  assert llama().frame == 1

@@ -94,7 +94,9 @@ def _places(config: Selection) -> Callable[[str, Modality], Places]:
     name, slash, one = whose.partition('/')
     if name not in config.models and equals:
       raise InputError(f'--checkpoints names {name}, which --models does not.')
-    if not equals or not place or (slash and one not in _names(name)):
+    if not (equals and place) or (
+      slash and one not in (*MODALITIES, *MODELS[name].components)
+    ):
       raise InputError(
         f'--checkpoints={text}: write model=folder or model=hub id; '
         'model/text= and model/speech= name one of its encoders, and '
@@ -109,12 +111,6 @@ def _places(config: Selection) -> Callable[[str, Modality], Places]:
     return {'': whole, **parts} if parts else whole
 
   return places
-
-
-def _names(name: str) -> set[str]:
-  """What may stand behind model/: its modalities and its checkpoints."""
-  parts = lookup(MODELS, name, 'model').parts
-  return {*MODALITIES, *(x for part in parts.values() for x in part.components)}
 
 
 def describe(
@@ -141,11 +137,12 @@ def describe(
     'trained': row.seed is None,
     'note': row.note,
     'checkpoints': [
-      _checkpoint(
-        model, [iso for iso, one in covered[modality] if one is model]
-      )
+      described
       for modality, encoders in own.items()
       for model in encoders
+      for described in _checkpoints(
+        model, [iso for iso, one in covered[modality] if one is model]
+      )
     ],
     'dtype': config.precision,
     'pooling': config.pooling,
@@ -163,16 +160,20 @@ def _reads_prompt(row: models.Row) -> bool:
   return any(part.template for part in row.parts.values())
 
 
-def _checkpoint(model: Model, languages: list[str]) -> dict[str, Any]:
+def _checkpoints(model: Model, languages: list[str]) -> list[dict[str, Any]]:
   """Where an encoder is from; `languages` are those that it reads here."""
   by_language = model.row.parts[model.modality].by_language
-  return {
-    'modality': model.modality,
-    'languages': languages if by_language else [],
-    'source': model.checkpoint.title,
-    'fingerprint': model.fingerprint,
-    'licence': model.checkpoint.licence,
-  }
+  several = len(model.checkpoint.each) > 1
+  return [
+    {
+      'modality': model.modality,
+      'languages': languages if by_language else [],
+      'source': one.title,
+      'fingerprint': one.fingerprint[:16] if several else model.fingerprint,
+      'licence': one.licence,
+    }
+    for one in model.checkpoint.each
+  ]
 
 
 def _taps(encoders: Iterable[Model]) -> list[list[Any]]:
