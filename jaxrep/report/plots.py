@@ -163,10 +163,22 @@ def legend(lines: Iterable[Line]) -> tuple[Key, ...]:
 
 
 def stage(tap: str) -> str:
-  """A tap's place in its branch: '5' of 'text/layer_05', 'pre-adaptor'."""
+  """A tap's place in its branch: '5' of 'text/layer_05', 'pre-adaptor'.
+
+  The layers of a network inside of the branch's have its name in front of
+  their number: 'whisper 5'.
+  """
   name = tap.partition('/')[2]
-  layer = name.removeprefix('layer_')
-  return str(int(layer)) if layer.isdecimal() else name.replace('_', '-')
+  inner, layer, number = name.rpartition('layer_')
+  if layer and number.isdecimal():
+    return f'{inner.replace("_", " ")}{int(number)}'
+  return name.replace('_', '-')
+
+
+def _unnamed(stage: str) -> bool:
+  """Whether an axis need not name it: a layer, but an inner network's first."""
+  inner, _, number = stage.rpartition(' ')
+  return number.isdecimal() and (not inner or number != '1')
 
 
 def places(stages: Sequence[str]) -> tuple[float, ...]:
@@ -174,7 +186,7 @@ def places(stages: Sequence[str]) -> tuple[float, ...]:
   wide = 2.0 if len(stages) > 16 else 1.0
   x, found = 0.0, []
   for before, name in itertools.pairwise(['0', *stages]):
-    layers = before.isdecimal() and name.isdecimal()
+    layers = _unnamed(before) and _unnamed(name)
     x += 1.0 if layers or not found else wide
     found.append(x)
   return tuple(found)
@@ -188,9 +200,7 @@ def ticks(stages: Sequence[str], apart: int = 1) -> tuple[tuple[int, str], ...]:
   """
   layers = sum(name.isdecimal() for name in stages)
   step = next(s for s in (1, 2, 4, 5, 10, 20, 50) if layers <= 8 * s)
-  named = [
-    i for i, s in enumerate(stages) if not s.isdecimal() and '/' not in s
-  ]
+  named = [i for i, s in enumerate(stages) if not _unnamed(s) and '/' not in s]
   numbers = [
     i for i, s in enumerate(stages) if s.isdecimal() and int(s) % step == 0
   ]

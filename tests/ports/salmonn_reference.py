@@ -137,7 +137,7 @@ def speech_states(
   before: tuple[int, ...],
   after: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-  """Our tap → [time, dim] of one recording; the last ones of all slots.
+  """Our tap → [time, dim] of one recording; the prompt's steps are in it.
 
   Args:
     mel: Whisper's log-mel frames [3000, mel] of 30 s.

@@ -145,6 +145,8 @@ def test_class_colours_keep_apart_in_grey_print():
   [
     ('text/layer_05', '5'),
     ('speech/layer_24', '24'),
+    ('speech/whisper_layer_05', 'whisper 5'),
+    ('speech/qformer_01', 'qformer-01'),
     ('speech/pre_adaptor', 'pre-adaptor'),
     ('text/embed', 'embed'),
     ('text/layer_05/attention', 'layer-05/attention'),
@@ -178,6 +180,17 @@ def test_named_stages_of_a_long_axis_have_room():
   steps = [b - a for a, b in itertools.pairwise(places)]
   assert steps == [2.0, *[1.0] * 23, 2.0, 2.0, 2.0]
   assert plots.places(['embed', '1', 'norm']) == (1.0, 2.0, 3.0)
+
+
+def test_of_a_network_inside_the_branch_only_the_first_layer_is_named():
+  inner = [f'whisper {i}' for i in range(1, 33)]
+  stages = ['embed', *inner, 'fused', '1', '2']
+  assert [label for _, label in plots.ticks(stages)] == [
+    *('embed', 'whisper 1', 'fused', '1', '2')
+  ]
+  places = plots.places(stages)
+  assert places[2] - places[1] == 2.0 and places[-3] - places[-4] == 2.0
+  assert places[32] - places[2] == 30.0
 
 
 def test_limits_hold_the_values_with_a_margin():
