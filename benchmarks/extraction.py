@@ -44,11 +44,13 @@ def main(_) -> None:
 
 
 def measure(folder: str, name: str) -> dict:
+  from benchmarks import references
+
   modality = name.split()[-1]
   speech = modality == 'speech'
   count = _CLIPS.value if speech else _SENTENCES.value
   size = _BATCH.value if speech else 4 * _BATCH.value
-  batches = workload(modality, count, size)
+  batches = workload(name, count, size)
   arguments = (folder, name, _LAYERS.value)
   calls = {kind: side(*arguments, batches) for kind, side in SIDES.items()}
   lengths = [len(item) for part in batches for item in part]
@@ -56,7 +58,7 @@ def measure(folder: str, name: str) -> dict:
     'model': name.split()[0],
     'modality': modality,
     'layers': _LAYERS.value,
-    'width': 1024,
+    'width': references.CASES[name].width,
     'dtype': 'float32',
     'items': count,
     'batch': size,
@@ -75,11 +77,18 @@ def measure(folder: str, name: str) -> dict:
   )
 
 
-def workload(modality: str, count: int, size: int) -> list[list[np.ndarray]]:
-  """Items sorted by length, in batches."""
+def workload(name: str, count: int, size: int) -> list[list[np.ndarray]]:
+  """Items sorted by length, in batches.
+
+  BEATs' clips are as long as Whisper reads: its reference has no mask.
+  """
   rng = np.random.default_rng(0)
   spread = np.exp(0.4 * rng.standard_normal(count))
-  if modality == 'speech':
+  model, modality = name.split()
+  if modality == 'speech' and model.startswith(('beats', 'salmonn')):
+    clips = 0.1 * rng.standard_normal((count, 30 * SAMPLE_RATE))
+    items = list(clips.astype(np.float32))
+  elif modality == 'speech':
     lengths = (np.clip(12 * spread, 2, 40) * SAMPLE_RATE).astype(int)
     items = [0.1 * rng.standard_normal(n) for n in lengths]
     items = [item.astype(np.float32) for item in items]
@@ -133,63 +142,43 @@ def theirs(folder: str, name: str, layers: int, batches: list) -> Callable:
   case = references.CASES[name]
   model = references.load(case, folder, layers)
   stages = case.stages(model)
-  speech = case.modality == 'speech'
-  prepare = padded_features() if speech else padded_ids
-  lengths: list = []
+  prepare = case.inputs()
+  masks: dict = {}
   found: dict[str, list] = {name: [] for name in stages}
   for name, module in stages.items():
-    module.register_forward_hook(pool_into(found[name], lengths))
+    module.register_forward_hook(pool_into(found[name], masks))
 
   def call() -> dict[str, np.ndarray]:
     for rows in found.values():
       rows.clear()
     with torch.inference_mode():
       for batch in batches:
-        inputs, mask = prepare(batch)
-        lengths[:] = [mask.sum(1)]
-        model(inputs, attention_mask=mask)
+        arguments, steps = prepare(batch)
+        masks.clear()
+        masks.update(steps)
+        model(**arguments)
     return {name: np.concatenate(rows) for name, rows in found.items()}
 
   return call
 
 
-def pool_into(rows: list, lengths: list) -> Callable:
-  """A forward hook that keeps the mean over each item's valid states."""
-  import torch
+def pool_into(rows: list, masks: dict) -> Callable:
+  """A forward hook that keeps the mean over each item's valid states.
+
+  `masks` are by the number of steps; of one step or with no mask all count.
+  """
 
   def hook(module, inputs, output):
     states = output[0] if isinstance(output, tuple) else output
-    counts = lengths[0]
-    if states.shape[1] == 1:  # the pooler's vector
-      counts = torch.ones_like(counts)
-    elif states.shape[1] < counts.max():  # behind the length adaptor
-      counts = counts // 8 + 1
-    mask = torch.arange(states.shape[1])[None] < counts[:, None]
-    total = (states * mask[..., None]).sum(1)
-    rows.append((total / counts[:, None]).numpy())
+    mask = masks.get(states.shape[1])
+    if mask is None or states.shape[1] == 1:
+      pooled = states.mean(1)
+    else:
+      total = (states * mask[..., None]).sum(1)
+      pooled = total / mask.sum(1)[:, None]
+    rows.append(pooled.numpy())
 
   return hook
-
-
-def padded_features() -> Callable:
-  from transformers import SeamlessM4TFeatureExtractor
-
-  extractor = SeamlessM4TFeatureExtractor()
-
-  def prepare(batch):
-    found = extractor(batch, sampling_rate=SAMPLE_RATE, return_tensors='pt')
-    return found['input_features'], found['attention_mask']
-
-  return prepare
-
-
-def padded_ids(batch):
-  import torch
-
-  ids = torch.zeros(len(batch), len(batch[-1]), dtype=torch.long)
-  for row, item in zip(ids, batch, strict=True):
-    row[: len(item)] = torch.tensor(item)
-  return ids, (ids != 0).long()
 
 
 SIDES = {'jaxrep': ours, 'pytorch': theirs}
@@ -216,7 +205,7 @@ def run(
   kind: str, folder: str, name: str, layers: int, count: int, size: int
 ) -> None:
   """All that one side does from start to vectors, for `peak_memory`."""
-  batches = workload(name.split()[-1], count, size)
+  batches = workload(name, count, size)
   SIDES[kind](folder, name, layers, batches)()
 
 

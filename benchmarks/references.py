@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tests.ports import reference, sonar_reference, test_nllb, test_w2vbert
+from benchmarks import inputs
+from tests.ports import (
+  beats_reference,
+  reference,
+  salmonn_reference,
+  sonar_reference,
+  test_llama,
+  test_nllb,
+  test_w2vbert,
+  test_whisper,
+)
 from tests.ports.test_seamless import FULL_WIDTH, RELEASED_POSITIONS
 
 VOCABULARY = 8000  # the size of the embedding table costs no arithmetic
@@ -40,11 +50,33 @@ NLLB = {
 }
 
 
+WHISPER = {
+  'd_model': 1280,
+  'encoder_attention_heads': 20,
+  'encoder_ffn_dim': 5120,
+}
+BEATS = {
+  'encoder_embed_dim': 768,
+  'encoder_ffn_embed_dim': 3072,
+  'encoder_attention_heads': 12,
+  'embed_dim': 512,
+  'conv_pos_groups': 16,
+}
+VICUNA = {
+  'hidden_size': 4096,
+  'intermediate_size': 11008,
+  'num_attention_heads': 32,
+  'vocab_size': VOCABULARY,
+}
+
+
 class Case(NamedTuple):
   """One encoder: its model and modality, and how the reference is made.
 
   `save` writes the checkpoint and returns the module, `build` makes one of the
   same shape, `stages` names modules whose outputs are compared and timed.
+  `inputs` makes what turns a batch into the module's arguments and the masks of
+  valid steps, by their number.
   """
 
   model: str
@@ -52,6 +84,8 @@ class Case(NamedTuple):
   save: Callable[[pathlib.Path, int], nn.Module]
   build: Callable[[int], nn.Module]
   stages: Callable[[nn.Module], dict[str, nn.Module]]
+  inputs: Callable[[], inputs.Prepare]
+  width: int = 1024
 
 
 def save(case: Case, folder: str, layers: int) -> None:
@@ -101,7 +135,9 @@ def _seamless(version: str, modality: str) -> Case:
       'speech/output': model.inner_layer_norm,
     } | _layers(model.encoder.layers, 'speech/layer')
 
-  return Case(f'seamless-m4t-{version}-large', modality, write, build, stages)
+  reader = inputs.seamless if modality == 'speech' else inputs.tokens
+  name = f'seamless-m4t-{version}-large'
+  return Case(name, modality, write, build, stages, reader)
 
 
 def _sonar_speech() -> Case:
@@ -122,7 +158,7 @@ def _sonar_speech() -> Case:
       **_layers(model.pooler, 'speech/pooler'),
     }
 
-  return Case('sonar', 'speech', write, build, stages)
+  return Case('sonar', 'speech', write, build, stages, inputs.seamless)
 
 
 def _sonar_text() -> Case:
@@ -140,7 +176,7 @@ def _sonar_text() -> Case:
   def build(layers: int) -> nn.Module:
     return sonar_reference.text(**sizes(layers))
 
-  return Case('sonar', 'text', write, build, stages)
+  return Case('sonar', 'text', write, build, stages, inputs.tokens)
 
 
 def _nllb() -> Case:
@@ -150,7 +186,8 @@ def _nllb() -> Case:
   def build(layers: int) -> nn.Module:
     return test_nllb.encoder(encoder_layers=layers, **NLLB)
 
-  return Case('nllb-200-600m', 'text', write, build, _sonar_text().stages)
+  stages = _sonar_text().stages
+  return Case('nllb-200-600m', 'text', write, build, stages, inputs.tokens)
 
 
 def _w2v_bert() -> Case:
@@ -164,7 +201,108 @@ def _w2v_bert() -> Case:
     found = {'speech/embed': model.feature_projection}
     return found | _layers(model.encoder.layers, 'speech/layer')
 
-  return Case('w2v-bert-2.0', 'speech', write, build, stages)
+  return Case('w2v-bert-2.0', 'speech', write, build, stages, inputs.seamless)
+
+
+def _whisper() -> Case:
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    return test_whisper.save(folder, encoder_layers=layers, **WHISPER)
+
+  def build(layers: int) -> nn.Module:
+    made = test_whisper.model(encoder_layers=layers, **WHISPER)
+    return made.model.encoder
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    found = {'speech/output': model.layer_norm}
+    return found | _layers(model.layers, 'speech/layer')
+
+  reader = inputs.whisper
+  return Case('whisper-large-v2', 'speech', write, build, stages, reader, 1280)
+
+
+def _beats() -> Case:
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    path = folder / 'checkpoint.pt'
+    return beats_reference.save(path, encoder_layers=layers, **BEATS)
+
+  def build(layers: int) -> nn.Module:
+    return beats_reference.model(encoder_layers=layers, **BEATS)
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    found = {'speech/embed': model.encoder.layer_norm}
+    return found | _layers(model.encoder.layers, 'speech/layer')
+
+  return Case('beats', 'speech', write, build, stages, inputs.beats, 768)
+
+
+def _vicuna() -> Case:
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    made = test_llama.model(num_hidden_layers=layers, **VICUNA)
+    test_llama.save(folder, made)
+    return made.model
+
+  def build(layers: int) -> nn.Module:
+    made = test_llama.model(num_hidden_layers=layers, **VICUNA).model
+    made.config._attn_implementation = 'sdpa'
+    return made
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    found = {'text/output': model.norm}
+    return found | _layers(model.layers, 'text/layer')
+
+  reader = inputs.decoder_tokens
+  return Case('vicuna-7b-v1.5', 'text', write, build, stages, reader, 4096)
+
+
+def _salmonn() -> Case:
+  def sizes(layers: int) -> dict[str, dict[str, int]]:
+    return {
+      'whisper': {'encoder_layers': layers, **WHISPER},
+      'beats': {'encoder_layers': layers, **BEATS},
+      'qformer': {'hidden_size': 768, 'heads': 12, 'intermediate_size': 3072},
+      'llama': {'num_hidden_layers': layers, **VICUNA},
+    }
+
+  def write(folder: pathlib.Path, layers: int) -> nn.Module:
+    return salmonn_reference.save(folder, **sizes(layers))
+
+  def build(layers: int) -> nn.Module:
+    made = Salmonn(salmonn_reference.sizes_of(**sizes(layers)))
+    made.llm.config._attn_implementation = 'sdpa'
+    return made
+
+  def stages(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+      'speech/audio_tokens': model.joints['speech_llama_proj'],
+      **_layers(model.whisper.model.encoder.layers, 'speech/whisper_layer'),
+      **_layers(model.beats.encoder.layers, 'speech/beats_layer'),
+      **_layers(model.llm.get_decoder().layers, 'speech/layer'),
+    }
+
+  reader = inputs.salmonn
+  return Case('salmonn-7b', 'speech', write, build, stages, reader, 4096)
+
+
+class Salmonn(salmonn_reference.Salmonn):
+  """All of SALMONN for a batch of clips of 30 s, without a prompt."""
+
+  def forward(self, mels: torch.Tensor, fbank: torch.Tensor) -> torch.Tensor:
+    spoken = self.whisper.model.encoder(mels).last_hidden_state
+    speech = self.joints['ln_speech'](spoken)
+    audio = self.joints['ln_audio'](self.beats(fbank))
+    missing = speech.shape[1] - audio.shape[1]
+    audio = nn.functional.pad(audio, (0, 0, 0, missing))
+    both = torch.cat([speech, audio], dim=-1)
+    frames, windows = salmonn_reference.FRAMES, salmonn_reference.WINDOWS
+    cut = both[:, : frames * windows].reshape(-1, frames, both.shape[-1])
+    query = self.query.expand(len(cut), -1, -1)
+    read = self.qformer(query_embeds=query, encoder_hidden_states=cut)
+    read = read.last_hidden_state.reshape(len(mels), windows, -1)
+    tokens = self.joints['speech_llama_proj'](read)
+    start = torch.ones(len(mels), 1, dtype=torch.long)
+    table = self.llm.get_input_embeddings()
+    embeds = torch.cat([table(start), tokens], dim=1)
+    return self.llm.get_decoder()(inputs_embeds=embeds).last_hidden_state
 
 
 CASES = {
@@ -172,5 +310,6 @@ CASES = {
   for case in (
     *(_seamless(v, m) for v in ('v2', 'v1') for m in ('speech', 'text')),
     *(_sonar_speech(), _sonar_text(), _w2v_bert(), _nllb()),
+    *(_whisper(), _beats(), _vicuna(), _salmonn()),
   )
 }

@@ -129,14 +129,7 @@ class PatchEmbedding(nnx.Module):
 
 
 class PositionalConv(nnx.Module):
-  """A grouped torch.nn.Conv1d of even size under weight norm, then GELU.
-
-  Written as products over runs of `RUN` neighbouring positions: the groups are
-  too narrow for one position at a time, and a whole kernel of patches would be
-  a hundred times the input.
-  """
-
-  RUN = 8
+  """A grouped torch.nn.Conv1d of even size under weight norm, then GELU."""
 
   def __init__(self, dim: int, size: int, groups: int, *, rngs: nnx.Rngs):
     init = nnx.initializers.lecun_normal()
@@ -150,39 +143,24 @@ class PositionalConv(nnx.Module):
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
     dtype = self.weight_v[...].dtype
-    kernel = self._kernel().astype(dtype)
-    runs, groups, _, inner = kernel.shape
-    batch, time, dim = x.shape
-    size, run = runs * self.RUN, self.RUN
-    # Padding by half a kernel gives one step too many, at the end.
-    sides = (size // 2, size // 2 - 1)
-    padded = jnp.pad(x.astype(dtype), ((0, 0), sides, (0, 0)))
-    padded = padded.reshape(batch, -1, groups, inner)
-    reach = time + size - run
-    near = jnp.concatenate(
-      [padded[:, i : reach + i] for i in range(run)], axis=-1
+    size = self.weight_v.shape[-1]
+    y = jax.lax.conv_general_dilated(
+      x.astype(dtype),
+      self._weight().astype(dtype),
+      window_strides=(1,),
+      # Half a kernel on both sides gives one step too many, at the end.
+      padding=[(size // 2, size // 2 - 1)],
+      dimension_numbers=('NWC', 'OIW', 'NWC'),
+      feature_group_count=self.groups,
+      preferred_element_type=wide(dtype),
     )
-    y = sum(
-      jnp.einsum(
-        'btgi,gio->btgo',
-        near[:, run * j : run * j + time],
-        kernel[j],
-        preferred_element_type=wide(dtype),
-      )
-      for j in range(runs)
-    )
-    y = y.reshape(batch, time, dim) + self.bias[...]
-    return gelu(y).astype(x.dtype)
+    return gelu(y + self.bias[...]).astype(x.dtype)
 
-  def _kernel(self) -> Float[Array, 'run group run_inner outer']:
-    """g v / ‖v‖ at each position, in runs of neighbours."""
+  def _weight(self) -> Float[Array, 'outer inner size']:
+    """g v / ‖v‖ at each position of the kernel."""
     v = self.weight_v[...].astype(jnp.float32)
-    dim, inner, size = v.shape
     norm = jnp.sqrt(jnp.sum(v * v, axis=(0, 1), keepdims=True))
-    weight = self.weight_g[...].astype(v.dtype) * v / norm
-    split = (self.groups, dim // self.groups, inner, size // self.RUN, self.RUN)
-    weight = weight.reshape(split).transpose(3, 0, 4, 2, 1)
-    return weight.reshape(*weight.shape[:2], self.RUN * inner, -1)
+    return self.weight_g[...].astype(v.dtype) * v / norm
 
 
 class SelfAttention(nnx.Module):

@@ -197,9 +197,12 @@ class Layer(nnx.Module):
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> tuple[Float[Array, 'batch time dim'], Float[Array, 'batch time dim']]:
-    attended = x + self.self_attn(self.input_layernorm(x), mask)
+    # The stream is whole on every device of a row: one sum behind either part,
+    # and no gathering in front of the next.
+    inner = self.self_attn(self.input_layernorm(x), mask)
+    attended = dealt(x + inner, 'data')
     inner = self.mlp(self.post_attention_layernorm(attended))
-    return attended, attended + inner
+    return attended, dealt(attended + inner, 'data')
 
 
 class Decoder(nnx.Module):

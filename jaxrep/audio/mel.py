@@ -32,8 +32,8 @@ def kaldi_fbank(
   16-bit audio, and only the small remainder of the pre-emphasis sees the mean.
   The mean is taken of differences from the first sample, so that a constant
   frame gives exact zeros and the floor, not the rounding of its mean.
-  What float32 cannot hold is a bin more than 120 dB below the loudest of its
-  frame: such energies are off by up to a few percent.
+  What float32 cannot hold is a bin more than 100 dB below the loudest of its
+  frame, as beside a pure tone: such energies are off by several percent.
 
   Args:
     waveforms: 16 kHz, in [-1, 1]; scaled to 16-bit units here.
