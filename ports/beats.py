@@ -129,7 +129,11 @@ class PatchEmbedding(nnx.Module):
 
 
 class PositionalConv(nnx.Module):
-  """A grouped torch.nn.Conv1d of even size under weight norm, then GELU."""
+  """A grouped torch.nn.Conv1d of even size under weight norm, then GELU.
+
+  One convolution a group: XLA's partitioner gathers a batch that is dealt to
+  several devices in front of a grouped one.
+  """
 
   def __init__(self, dim: int, size: int, groups: int, *, rngs: nnx.Rngs):
     init = nnx.initializers.lecun_normal()
@@ -143,17 +147,12 @@ class PositionalConv(nnx.Module):
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
     dtype = self.weight_v[...].dtype
-    size = self.weight_v.shape[-1]
-    y = jax.lax.conv_general_dilated(
-      x.astype(dtype),
-      self._weight().astype(dtype),
-      window_strides=(1,),
-      # Half a kernel on both sides gives one step too many, at the end.
-      padding=[(size // 2, size // 2 - 1)],
-      dimension_numbers=('NWC', 'OIW', 'NWC'),
-      feature_group_count=self.groups,
-      preferred_element_type=wide(dtype),
+    parts = zip(
+      jnp.split(x.astype(dtype), self.groups, axis=2),
+      jnp.split(self._weight().astype(dtype), self.groups, axis=0),
+      strict=True,
     )
+    y = jnp.concatenate([_centred(*part) for part in parts], axis=2)
     return gelu(y + self.bias[...]).astype(x.dtype)
 
   def _weight(self) -> Float[Array, 'outer inner size']:
@@ -161,6 +160,21 @@ class PositionalConv(nnx.Module):
     v = self.weight_v[...].astype(jnp.float32)
     norm = jnp.sqrt(jnp.sum(v * v, axis=(0, 1), keepdims=True))
     return self.weight_g[...].astype(v.dtype) * v / norm
+
+
+def _centred(
+  x: Float[Array, 'batch time inner'], weight: Float[Array, 'outer inner size']
+) -> Float[Array, 'batch time outer']:
+  """Half a kernel on both sides would give one step too many, at the end."""
+  half = weight.shape[-1] // 2
+  return jax.lax.conv_general_dilated(
+    x,
+    weight,
+    window_strides=(1,),
+    padding=[(half, half - 1)],
+    dimension_numbers=('NWC', 'OIW', 'NWC'),
+    preferred_element_type=wide(x.dtype),
+  )
 
 
 class SelfAttention(nnx.Module):

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 import jaxrep
+from jaxrep import mesh as meshes
 from jaxrep import opened
+from jaxrep.extract import pooling
+from jaxrep.extract.step import pooled_step
+from jaxrep.inputs import pad
 from jaxrep.types import InputError
 from tests import released
 from tests.ports import reference
@@ -111,6 +115,21 @@ def test_a_text_stands_where_audio_does(stored):
   within = prompted.encode([text], 'eng', pooling=None)['text/layer_02'][0]
   assert within.shape == states['text/layer_02'][0].shape
   assert reference.relative(within, states['text/layer_02'][0]) > 0.01
+
+
+def test_without_specials_a_text_keeps_its_own_tokens():
+  """There are none of them among its slots."""
+  model = opened.open_model('salmonn-7b', 'text', str(FOLDER))
+  state = model.weights('float32')
+  ids = model.inputs.prepare(['two old boats'], 'eng')
+  batch = pad(ids, 1, 16, model.inputs.dtype)
+  mesh = meshes.of_devices(jax.devices()[:1])
+  with_them, without = (
+    pooled_step(model.program, pooling.parse('mean'), 'float32', mesh, keep)
+    for keep in (True, False)
+  )
+  for width, expected in with_them(state, *batch).items():
+    np.testing.assert_array_equal(without(state, *batch)[width], expected)
 
 
 def test_the_parts_may_lie_apart(tmp_path, stored):

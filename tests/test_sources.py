@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import typing
 
 import pytest
 import torch
@@ -169,6 +170,46 @@ def test_shards_are_found_by_their_index(tmp_path):
   torch.save({'b': torch.zeros(3)}, tmp_path / 'part-b.bin')
   again = checkpoint.Checkpoint(sources.open_source(str(tmp_path)), 'MIT')
   assert again.fingerprint != before
+
+
+class Later(sources.Folder):
+  """Files that are there once they were asked for, as on a hub."""
+
+  asked: typing.ClassVar[set[str]] = set()
+
+  def file(self, name):
+    self.asked.add(name)
+    return sources.Folder.file(self, name)
+
+  def here(self, name):
+    return sources.Folder.file(self, name) if name in self.asked else None
+
+  def has(self, name):
+    return sources.Folder.file(self, name) is not None
+
+
+def test_a_config_inside_the_weights_is_known_before_they_are_there(tmp_path):
+  """And compared with what was known once they are."""
+  torch.save(
+    {'cfg': {'a': 1, 'b': 2}, 'model': {'w': torch.ones(2)}}, tmp_path / 'x.pt'
+  )
+  for known, message in (({'a': 1}, ''), ({'a': 1, 'b': 3}, 'otherwise of b')):
+    Later.asked.clear()
+    place = Later('here', tmp_path)
+    opened = checkpoint.Checkpoint(place, 'MIT', 'x.pt', known, 'cfg')
+    assert opened.config == known
+    if message:
+      with pytest.raises(InputError, match=message):
+        opened.tensors()
+    else:
+      assert list(opened.tensors()) == ['w']
+    again = checkpoint.Checkpoint(place, 'MIT', 'x.pt', known, 'cfg')
+    assert again.config == {'a': 1, 'b': 2}
+  (tmp_path / 'x.pt').unlink()
+  torch.save({'model': {'w': torch.ones(2)}}, tmp_path / 'x.pt')
+  broken = checkpoint.Checkpoint(place, 'MIT', 'x.pt', None, 'cfg')
+  with pytest.raises(InputError, match="holds no table 'cfg'"):
+    broken.config  # noqa: B018
 
 
 def test_contents_are_named_by_what_they_are(tmp_path):

@@ -22,9 +22,9 @@ def run(config: Config) -> None:
   from jaxrep.jobs.sides import compared
 
   compare.check(config)
-  extract.plan_and_extract(
-    config, lambda plan: compared(plan.definition, config.language_set)
-  )
+  plan = extract.make_plan(config)
+  compared(plan.definition, config.language_set)  # refuses before work is done
+  extract.carry_out(plan, config)
   mesh.wait_for_all('extracted')
   compare.compare(config)
   if mesh.is_first():

@@ -13,8 +13,6 @@ import itertools
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
 
 from absl import logging
 
@@ -27,20 +25,24 @@ class Config(settings.Selection, settings.Devices):
 
 
 def run(config: Config) -> None:
-  plan_and_extract(config)
+  carry_out(make_plan(config), config)
 
 
-def plan_and_extract(
-  config: Config, check: Callable[[Any], Any] = lambda plan: None
-) -> None:
-  """Extracts what the flags ask for, once `check` has not refused the plan."""
+def make_plan(config: Config):
+  """What the flags ask for, on the machine as it is."""
+  from jaxrep import mesh
+  from jaxrep.jobs import definition
+
+  mesh.start(config.multihost, config.jax_cache)
+  return definition.make_plan(config)
+
+
+def carry_out(plan, config: Config) -> None:
+  """Writes the plan and extracts what the store lacks of it."""
   from jaxrep import mesh
   from jaxrep.extract import runner
   from jaxrep.jobs import definition
 
-  mesh.start(config.multihost, config.jax_cache)
-  plan = definition.make_plan(config)
-  check(plan)
   if mesh.is_first():
     definition.write(plan, config.workdir)
   try:

@@ -123,10 +123,15 @@ def test_another_prompt_is_other_data(world, finished):
 def test_a_plan_says_what_mesh_to_use(world, tmp_path):
   _, arguments = world
   printed = command.succeed(
-    'plan', *arguments, '--model_parallel=1', f'--workdir={tmp_path}'
+    *('plan', *arguments, '--models=salmonn-7b,tiny-untrained'),
+    # What reads no prompt goes without.
+    *('--languages=eng', '--model_parallel=1', '--prompt=Translate.'),
+    f'--workdir={tmp_path}',
   )
   assert 'salmonn-7b speech' in printed
-  assert printed.count('fits on a mesh of data=1 × model=1') == 2
+  assert printed.count('fits on a mesh of data=1 × model=1') == 4
+  models = json.loads((tmp_path / 'plan.json').read_text())['models']
+  assert models['tiny-untrained']['prompt'] is None
 
 
 def test_flags_that_cannot_be_meant_are_named(world, tmp_path):

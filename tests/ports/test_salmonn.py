@@ -112,14 +112,14 @@ class Batch(NamedTuple):
 
 @pytest.fixture(scope='module')
 def batch(files):
-  """Noise of 0.6 s, 3 s and 32 s."""
-  folder, model = files
+  return batch_of(*files, (9600, 48_000, 512_000))
+
+
+def batch_of(folder, model, lengths):
+  """Noise of so many samples, in one batch."""
   module, sizes = port(folder)
   rng = np.random.default_rng(0)
-  clips = [
-    (rng.standard_normal(n) / 10).astype(np.float32)
-    for n in (9600, 48_000, 512_000)
-  ]
+  clips = [(rng.standard_normal(n) / 10).astype(np.float32) for n in lengths]
   waveforms, held = batches.pad(clips, np.nan)
   front = frontends.salmonn(sizes)
   ours, masks = jax.jit(front.features)(waveforms, held.sum(axis=1))
@@ -207,6 +207,49 @@ def test_text_every_tap(files):
   folder, model = files
   module, sizes = text_port(folder)
   rows = test_llama.rows_of((2, 9, 40))
+  taps = module(*batches.pad(rows, 0, 16))
+  batches.compare(
+    {t.name: (np.asarray(t.states), np.asarray(t.whole)) for t in taps},
+    rows,
+    lambda row: test_llama.text_states(model.llm, row),
+    salmonn.text_taps(sizes, fine=True),
+  )
+
+
+WIDE = {
+  'whisper': {
+    'd_model': 1280,
+    'encoder_layers': 2,
+    'encoder_attention_heads': 20,
+    'encoder_ffn_dim': 5120,
+  },
+  'beats': {
+    'encoder_layers': 2,
+    'encoder_embed_dim': 768,
+    'encoder_ffn_embed_dim': 3072,
+    'encoder_attention_heads': 12,
+    'embed_dim': 512,
+    'conv_pos_groups': 16,
+  },
+  'qformer': {'hidden_size': 768, 'heads': 12, 'intermediate_size': 3072},
+  'llama': {
+    'hidden_size': 4096,
+    'intermediate_size': 11008,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 32,
+    'vocab_size': 420,
+  },
+}
+
+
+@pytest.mark.slow
+def test_full_width(tmp_path):
+  """The released widths of 7B with two layers each, 3 s and 20 s."""
+  model = salmonn_reference.save(tmp_path, **WIDE)
+  batch = batch_of(tmp_path, model, (48_000, 320_000))
+  compare(run(batch.module, batch.theirs, batch.masks), batch, 1e-5)
+  module, sizes = text_port(tmp_path)
+  rows = test_llama.rows_of((2, 40))
   taps = module(*batches.pad(rows, 0, 16))
   batches.compare(
     {t.name: (np.asarray(t.states), np.asarray(t.whole)) for t in taps},
