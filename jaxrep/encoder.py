@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from jaxrep import languages, models, opened
@@ -157,8 +158,14 @@ class Encoder:
       )
     if len(items) == 0:
       raise InputError('There is nothing to encode.')
-    arrays = self.model.inputs.prepare(items, code)
-    minimum = self.model.inputs.minimum
+    minimum, limit = self.model.inputs.minimum, self.model.inputs.limit
+    arrays = self.model.inputs.whole(items, code)
+    cut = [] if limit is None else [x for x in arrays if len(x) > limit]
+    if cut:
+      logging.warning(
+        '%d of %d items are cut to the %d values that %s reads.',
+        *(len(cut), len(items), limit, self.model.name),
+      )
     for i, array in enumerate(arrays):
       if array.ndim != 1 or len(array) < minimum:
         raise InputError(
@@ -167,7 +174,7 @@ class Encoder:
         )
       if not np.isfinite(array).all():
         raise InputError(f'Item {i} holds values that are not finite.')
-    return arrays
+    return [array[:limit] for array in arrays]
 
   def _run(
     self,

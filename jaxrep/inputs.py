@@ -1,7 +1,8 @@
 """What goes into an encoder: token ids or waveforms, padded, with lengths.
 
-`prepare` runs on the host and makes one 1-D array of an item; `device` runs in
-the jit and makes the encoder's inputs and mask of a padded batch.
+`whole` runs on the host and makes one 1-D array of an item, of which the first
+`limit` values are read; `device` runs in the jit and makes the encoder's inputs
+and mask of a padded batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,10 +45,6 @@ class TextInputs:
     self._tokenizer, self.limit = tokenizer, limit
     self.minimum = tokenizer.frame + 1
 
-  def prepare(self, items: Sequence[str], code: str) -> list[np.ndarray]:
-    """Token ids of each text."""
-    return [ids[: self.limit] for ids in self.whole(items, code)]
-
   def whole(self, items: Sequence[str], code: str) -> list[np.ndarray]:
     """Token ids of each text, not cut."""
     rows = self._tokenizer.encode(items, code)
@@ -73,9 +70,9 @@ class SpeechInputs:
     self.minimum, self.grid = frontend.minimum, frontend.grid
     self.limit = frontend.limit
 
-  def prepare(self, items: Sequence[np.ndarray], code: str) -> list[np.ndarray]:
+  def whole(self, items: Sequence[np.ndarray], code: str) -> list[np.ndarray]:
     """Float32 at 16 kHz; the language makes no difference to speech."""
-    return [np.asarray(item, self.dtype)[: self.limit] for item in items]
+    return [np.asarray(item, self.dtype) for item in items]
 
 
 def pad(

@@ -150,13 +150,7 @@ def open_model(
       nothing at the checkpoint, or a config that the port does not handle.
   """
   row = lookup(MODELS, name, 'model')
-  if modality not in row.parts:
-    raise InputError(f'{name} reads {", ".join(row.parts)}, not {modality}.')
-  part = row.parts[modality]
-  if language and not language_code(row, modality, language):
-    raise InputError(f'{name} does not cover {language} as {modality}.')
-  if prompt and not part.template:
-    raise InputError(f'{name} reads no prompt.')
+  part = _part(name, row, modality, language, prompt)
   checkpoint = open_checkpoint(name, part, places, part.released(language))
   config = _config(name, checkpoint)
   network, reader = resolve(part.network), resolve(part.reader)
@@ -182,6 +176,19 @@ def open_model(
   return Model(name, row, program, inputs, checkpoint)
 
 
+def _part(
+  name: str, row: Row, modality: Modality, language: str, prompt: str
+) -> Part:
+  """The part of a row that is asked for, and can do what is asked of it."""
+  if modality not in row.parts:
+    raise InputError(f'{name} reads {", ".join(row.parts)}, not {modality}.')
+  if language and not language_code(row, modality, language):
+    raise InputError(f'{name} does not cover {language} as {modality}.')
+  if prompt and not row.parts[modality].template:
+    raise InputError(f'{name} reads no prompt.')
+  return row.parts[modality]
+
+
 def _config(name: str, checkpoint: Checkpoint | Joined) -> Mapping[str, Any]:
   if checkpoint.config is not None:
     return checkpoint.config
@@ -201,7 +208,7 @@ def _llama(
   if isinstance(checkpoint, Joined):
     own = checkpoint.parts['llm']
     table = checkpoint.config['connector']
-    template = table.get('prompt_template', template)
+    template = str(table.get('prompt_template', template))
   return tokenizers.Llama(own.source).around(prompt, template)
 
 

@@ -153,7 +153,7 @@ class PositionalConv(nnx.Module):
       strict=True,
     )
     y = jnp.concatenate([_centred(*part) for part in parts], axis=2)
-    return gelu(y + self.bias[...]).astype(x.dtype)
+    return gelu(y.astype(x.dtype) + self.bias[...]).astype(x.dtype)
 
   def _weight(self) -> Float[Array, 'outer inner size']:
     """g v / ‖v‖ at each position of the kernel."""
@@ -173,7 +173,6 @@ def _centred(
     window_strides=(1,),
     padding=[(half, half - 1)],
     dimension_numbers=('NWC', 'OIW', 'NWC'),
-    preferred_element_type=wide(x.dtype),
   )
 
 

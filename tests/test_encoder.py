@@ -83,7 +83,7 @@ def test_text_is_cut_as_the_reference_cuts_it(folder, written):
   )[0]
   texts = ['the old market', 'boats every morning 3', '']
   ours = written.encode(texts, language='swh', pooling=None)
-  tokens = written.model.inputs.prepare(texts, 'swh')
+  tokens = written.model.inputs.whole(texts, 'swh')
   assert [int(ids[0]) for ids in tokens] == [checkpoint.PIECES + 3] * 3
   assert [int(ids[-1]) for ids in tokens] == [3] * 3
   for i, ids in enumerate(tokens):

@@ -4,13 +4,16 @@ The stored answers are what SALMONN itself computes (`tests/golden`);
 `tests/ports/test_salmonn.py` compares every stage.
 """
 
+import collections
 import json
+import logging
 import pathlib
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxrep
 from jaxrep import mesh as meshes
@@ -62,6 +65,19 @@ def test_the_audio_slots_of_every_layer(stored, utterance):
     assert reference.relative(found[tap][0], theirs) <= TOLERANCE, tap
 
 
+def test_what_is_cut_is_told(stored, caplog):
+  _, inputs = stored
+  encoder = load('speech')
+  logger = logging.getLogger('absl')
+  logger.addHandler(caplog.handler)
+  encoder.encode([inputs['utt3'], inputs['utt4']], 'eng')
+  logger.removeHandler(caplog.handler)
+  told = {record.getMessage() for record in caplog.records}
+  assert told == {
+    '1 of 2 items are cut to the 480000 values that salmonn-7b reads.'
+  }
+
+
 def test_a_prompt_is_spliced_as_the_reference_does():
   """An instruction, or the whole prompt with its slot."""
   for said in CONFIG['utterances']:
@@ -108,7 +124,7 @@ def test_a_text_stands_where_audio_does(stored):
     theirs = expected[f'text/{stage}'][1:]
     assert reference.relative(states[tap][0], theirs) <= 1e-5, tap
   prompted = load('text', 'Describe the audio.')
-  ids = prompted.model.inputs.prepare([text], 'eng')[0]
+  ids = prompted.model.inputs.whole([text], 'eng')[0]
   said = CONFIG['utterances'][4]
   own = expected['text/ids'][1:].tolist()
   assert ids.tolist() == [1, *said['ids_before'], *own, *said['ids_after']]
@@ -121,7 +137,7 @@ def test_without_specials_a_text_keeps_its_own_tokens():
   """There are none of them among its slots."""
   model = opened.open_model('salmonn-7b', 'text', str(FOLDER))
   state = model.weights('float32')
-  ids = model.inputs.prepare(['two old boats'], 'eng')
+  ids = model.inputs.whole(['two old boats'], 'eng')
   batch = pad(ids, 1, 16, model.inputs.dtype)
   mesh = meshes.of_devices(jax.devices()[:1])
   with_them, without = (
@@ -130,6 +146,29 @@ def test_without_specials_a_text_keeps_its_own_tokens():
   )
   for width, expected in with_them(state, *batch).items():
     np.testing.assert_array_equal(without(state, *batch)[width], expected)
+
+
+@pytest.mark.parametrize('modality', ['text', 'speech'])
+def test_bfloat16_stays_near(stored, modality):
+  """Its norms and what is pooled are float32; so is the residual stream."""
+  _, inputs = stored
+  items = [inputs['utt1']] if modality == 'speech' else ['two old boats']
+  vectors = {}
+  for dtype in ('float32', 'bfloat16'):
+    encoder = load(modality, 'Describe the audio.', dtype=dtype)
+    vectors[dtype] = encoder.encode(items, 'eng')
+    kinds = collections.Counter(
+      str(leaf.dtype) for leaf in jax.tree.leaves(encoder.state)
+    )
+    paths = [path for path, _ in nnx.to_flat_state(encoder.state)]
+    norms = sum(path[-1] == 'scale' for path in paths)
+    assert kinds['float32'] >= norms > 0
+    assert (kinds['bfloat16'] > 0) == (dtype == 'bfloat16')
+  for tap, expected in vectors['float32'].items():
+    found = vectors['bfloat16'][tap]
+    assert found.dtype == np.float32
+    error = reference.relative(found, expected)
+    assert 0 < error <= 0.03, (tap, error)
 
 
 def test_the_parts_may_lie_apart(tmp_path, stored):

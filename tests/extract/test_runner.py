@@ -76,7 +76,7 @@ def test_rows_say_what_went_in(world, extracted):
   rows = view(extracted, 'text', 'swh').rows
   encoder = jaxrep.load_encoder(NAME, 'text', checkpoint=world[2])
   for row in rows:
-    (ids,) = encoder.model.inputs.prepare([row.text], 'swh')
+    (ids,) = encoder.model.inputs.whole([row.text], 'swh')
     assert row.token_ids == tuple(ids)
     assert row.length == len(ids)
   spoken = view(extracted, 'speech', 'swh').rows

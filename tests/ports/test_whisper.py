@@ -147,3 +147,34 @@ def test_a_config_that_asks_for_another_network_is_refused():
   ):
     with pytest.raises(loading.ConfigError, match=message):
       whisper.read(config | change)
+
+
+# Width, layers, heads, bins; the feed-forward is four times as wide.
+RELEASED = {
+  'tiny': (384, 4, 6, 80),
+  'base': (512, 6, 8, 80),
+  'small': (768, 12, 12, 80),
+  'medium': (1024, 24, 16, 80),
+  'large-v2': (1280, 32, 20, 80),
+  'large-v3': (1280, 32, 20, 128),
+}
+
+
+@pytest.mark.parametrize('name', RELEASED)
+def test_released_sizes_by_shape(name):
+  """As many parameters as transformers counts, and each has its key."""
+  dim, layers, heads, bins = RELEASED[name]
+  config = WhisperConfig(
+    d_model=dim,
+    encoder_layers=layers,
+    encoder_attention_heads=heads,
+    decoder_attention_heads=heads,
+    encoder_ffn_dim=4 * dim,
+    num_mel_bins=bins,
+  )
+  with torch.device('meta'):
+    made = WhisperForConditionalGeneration(config).model.encoder
+  sizes = whisper.read(config.to_dict())
+  leaves = list(loading.leaves(whisper.SPEECH.abstract(sizes)))
+  theirs = {key: x.numel() for key, x in made.state_dict().items()}
+  assert {leaf.key: int(np.prod(leaf.shape)) for leaf in leaves} == theirs
