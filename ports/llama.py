@@ -200,9 +200,9 @@ class Layer(nnx.Module):
     # The stream is whole on every device of a row: one sum behind either part,
     # and no gathering in front of the next.
     inner = self.self_attn(self.input_layernorm(x), mask)
-    attended = dealt(x + inner, 'data')
+    attended = dealt(x + inner)
     inner = self.mlp(self.post_attention_layernorm(attended))
-    return attended, dealt(attended + inner, 'data')
+    return attended, dealt(attended + inner)
 
 
 class Decoder(nnx.Module):
@@ -222,7 +222,7 @@ class Decoder(nnx.Module):
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> Parts:
     """Every stage of a sequence of vectors, but for themselves."""
-    x = dealt(x, 'data')
+    x = dealt(x)
     parts: Parts = []
     for i, layer in enumerate(self.layers, 1):
       attended, x = layer(x, mask)

@@ -72,10 +72,11 @@ class ColumnEmbed(nnx.Embed):
   """An embedding whose features are dealt to the mesh axis 'model'."""
 
 
-def dealt(x: Float[Array, 'batch ...'], axes: str | tuple[str, ...]) -> Array:
-  """The same values, rows dealt to these axes of the mesh that is in use."""
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+def dealt(x: Float[Array, 'batch ...']) -> Array:
+  """The same values, rows dealt to the mesh axis 'data' if a mesh is in use.
+
+  The devices that share the network's width have the same rows, whole.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
     return x
-  rows = jax.sharding.PartitionSpec(axes)
-  return jax.lax.with_sharding_constraint(x, rows)
+  return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec('data'))

@@ -47,9 +47,6 @@ from ports.layers import (
   zero_padding,
 )
 from ports.loading import ConfigError, Layout, Network, Table, read_config
-from ports.parallel import (
-  dealt,
-)
 
 # A config.json beside SALMONN's own file; the released ones have none.
 UNREAD = (
@@ -207,12 +204,11 @@ class SpeechEncoder(nnx.Module):
   def _decoded(self, tokens: Tap) -> list[Tap]:
     """The language model over `<s>`, the prompt and the audio's vectors."""
     config = self.config.llm
-    # Up to here each device works on recordings of its own; from here on a row
-    # of devices shares the language model.
-    rows = dealt(tokens.states, ('data', 'model'))
-    before = self._prompt((BOS, *config.before), len(rows))
-    after = self._prompt(config.after, len(rows))
-    x = jnp.concatenate([before, rows.astype(before.dtype), after], axis=1)
+    rows = len(tokens.states)
+    before = self._prompt((BOS, *config.before), rows)
+    after = self._prompt(config.after, rows)
+    audio = tokens.states.astype(before.dtype)
+    x = jnp.concatenate([before, audio, after], axis=1)
     first, rest = before.shape[1], after.shape[1]
     whole = jnp.broadcast_to(tokens.mask[:, :1], x.shape[:2])
     sides = ((0, 0), (first, rest))

@@ -175,10 +175,8 @@ def salmonn_features(
     (log-mel frames, fbank), and their masks.
   """
   spoken, heard = whisper_features(waveforms, lengths, mels)
-  longer = jnp.clip(lengths, _SHORTEST, CLIP)
-  fbank, frames = beats_features(
-    _clips(waveforms, lengths), jnp.where(lengths > 0, longer, 0)
-  )
+  held = jnp.where(lengths > 0, jnp.maximum(lengths, _SHORTEST), 0)
+  fbank, frames = beats_features(_clips(waveforms, lengths), held)
   return (spoken, fbank), (heard, frames)
 
 

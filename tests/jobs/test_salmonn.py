@@ -146,3 +146,10 @@ def test_flags_that_cannot_be_meant_are_named(world, tmp_path):
     ((*arguments, '--model_parallel=7'), 'can be shared by 1 of them'),
   ):
     assert message in command.fail('extract', *flags, workdir)
+
+
+def test_a_list_names_every_checkpoint():
+  printed = command.succeed('list', 'models').splitlines()
+  (line,) = [one for one in printed if one.startswith('salmonn-7b: ')]
+  assert 'speech: openai/whisper-large-v2; Apache-2.0' in line
+  assert 'text, speech: lmsys/vicuna-7b-v1.5; Llama 2 Community' in line
