@@ -197,12 +197,9 @@ class Layer(nnx.Module):
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> tuple[Float[Array, 'batch time dim'], Float[Array, 'batch time dim']]:
-    # The stream is whole on every device of a row: one sum behind either part,
-    # and no gathering in front of the next.
-    inner = self.self_attn(self.input_layernorm(x), mask)
-    attended = dealt(x + inner)
+    attended = x + self.self_attn(self.input_layernorm(x), mask)
     inner = self.mlp(self.post_attention_layernorm(attended))
-    return attended, dealt(attended + inner)
+    return attended, attended + inner
 
 
 class Decoder(nnx.Module):
@@ -222,10 +219,13 @@ class Decoder(nnx.Module):
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> Parts:
     """Every stage of a sequence of vectors, but for themselves."""
+    # Between layers the stream is whole on every device of a row: a layer sums
+    # behind its two parts and gathers nothing in front of them.
     x = dealt(x)
     parts: Parts = []
     for i, layer in enumerate(self.layers, 1):
       attended, x = layer(x, mask)
+      x = dealt(x)
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     return [*parts, ('output', self.norm(x))]
 
