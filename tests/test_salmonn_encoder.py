@@ -13,7 +13,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import torch
 from flax import nnx
+from safetensors.torch import load_file
 
 import jaxrep
 from jaxrep import mesh as meshes
@@ -189,6 +191,31 @@ def test_the_parts_may_lie_apart(tmp_path, stored):
   whole = load('speech').encode(item, 'eng')
   for tap, vectors in whole.items():
     np.testing.assert_array_equal(apart[tap], vectors)
+
+
+def test_hub_folders_may_hold_bin_files(tmp_path, stored):
+  """Vicuna as two shards with an index, as its hub has it; Whisper as one."""
+  _, inputs = stored
+  shutil.copytree(FOLDER, tmp_path / 'all')
+  llama, whisper = tmp_path / 'all/llama', tmp_path / 'all/whisper'
+  tensors = load_file(llama / 'model.safetensors')
+  (llama / 'model.safetensors').unlink()
+  weight_map = {}
+  for shard in range(2):
+    file = f'pytorch_model-{shard + 1:05}-of-00002.bin'
+    part = {name: tensors[name] for name in sorted(tensors)[shard::2]}
+    torch.save(part, llama / file)
+    weight_map |= dict.fromkeys(part, file)
+  index = {'metadata': {}, 'weight_map': weight_map}
+  (llama / 'pytorch_model.bin.index.json').write_text(json.dumps(index))
+  torch.save(
+    load_file(whisper / 'model.safetensors'), whisper / 'pytorch_model.bin'
+  )
+  (whisper / 'model.safetensors').unlink()
+  item = [inputs['utt4']]
+  found = load('speech', checkpoint=tmp_path / 'all').encode(item, 'eng')
+  for tap, vectors in load('speech').encode(item, 'eng').items():
+    np.testing.assert_array_equal(found[tap], vectors)
 
 
 def test_what_is_missing_or_ambiguous_is_named(tmp_path):
