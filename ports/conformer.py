@@ -34,10 +34,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ports.convolutions import (
-  DepthwiseConv,
-  PointwiseConv,
-)
+from ports.convolutions import DepthwiseConv, PointwiseConv
 from ports.layers import (
   BatchNorm,
   LayerNorm,

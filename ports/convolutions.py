@@ -43,37 +43,6 @@ class DepthwiseConv(nnx.Module):
     return y.astype(x.dtype)
 
 
-class StridedConv(nnx.Module):
-  """torch.nn.Conv1d with stride = kernel and padding = kernel / 2.
-
-  Windows do not overlap, so it is one matrix product over ⌊time/kernel⌋ + 1
-  windows of the input padded by half a kernel in front.
-  """
-
-  def __init__(self, p: int, q: int, size: int, *, rngs: nnx.Rngs):
-    init = nnx.initializers.lecun_normal()
-    self.kernel = nnx.Param(init(rngs.params(), (size, p, q)))
-    self.bias = nnx.Param(jnp.zeros(q))
-
-  def __call__(
-    self, x: Float[Array, 'batch time p']
-  ) -> Float[Array, 'batch window q']:
-    kernel = self.kernel[...]
-    size, p, q = kernel.shape
-    batch, time, _ = x.shape
-    windows = time // size + 1
-    tail = max(windows * size - size // 2 - time, 0)
-    padded = jnp.pad(x, ((0, 0), (size // 2, tail), (0, 0)))
-    patches = padded[:, : windows * size].reshape(batch, windows, size * p)
-    y = jax.lax.dot_general(
-      patches.astype(kernel.dtype),
-      kernel.reshape(size * p, q),
-      (((2,), (0,)), ((), ())),
-      preferred_element_type=wide(kernel.dtype),
-    )
-    return (y + self.bias[...]).astype(x.dtype)
-
-
 class Conv(nnx.Module):
   """torch.nn.Conv1d over [batch, time, dim], as one matrix product."""
 

@@ -39,9 +39,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import conformer, nllb
-from ports.convolutions import (
-  StridedConv,
-)
+from ports.convolutions import Conv
 from ports.layers import (
   LayerNorm,
   Tap,
@@ -168,9 +166,10 @@ class AdaptorLayer(nnx.Module):
   def __init__(self, config: SpeechConfig, *, rngs: nnx.Rngs):
     dim, size = config.hidden_size, config.adaptor_kernel_size
     self.residual_layer_norm = LayerNorm(dim, rngs=rngs)
-    self.residual_conv = StridedConv(dim, 2 * dim, size, rngs=rngs)
+    strided = {'stride': size, 'padding': size // 2}
+    self.residual_conv = Conv(dim, 2 * dim, size, **strided, rngs=rngs)
     self.self_attn_layer_norm = LayerNorm(dim, rngs=rngs)
-    self.self_attn_conv = StridedConv(dim, 2 * dim, size, rngs=rngs)
+    self.self_attn_conv = Conv(dim, 2 * dim, size, **strided, rngs=rngs)
     self.self_attn = conformer.SelfAttention(config, rngs=rngs)
     self.ffn_layer_norm = LayerNorm(dim, rngs=rngs)
     self.ffn = conformer.FeedForward(config, jax.nn.relu, rngs=rngs)
