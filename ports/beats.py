@@ -45,7 +45,7 @@ from ports.layers import (
   wide,
   zero_padding,
 )
-from ports.loading import ConfigError, Layout, Network, Table, read_config
+from ports.loading import ConfigError, Layout, Network, read_config
 
 PATCH = 16
 BINS = 128
@@ -356,17 +356,16 @@ def taps(config: Config, fine: bool = False) -> tuple[TapSpec, ...]:
   return select(specs_of(config), fine)
 
 
-RENAMES: Table = ((r'^encoder\.pos_conv\.0\.', 'encoder.pos_conv.'),)
-IGNORED: Table = (
-  (r'^predictor\.', 'classes of AudioSet'),
-  (
-    r'^encoder\.layers\.[1-9]\d*\.self_attn\.relative_attention_bias\.',
-    "a copy of layer 0's",
+LAYOUT = Layout(
+  'BEATs',
+  r'^patch_embedding\.',
+  renames=((r'^encoder\.pos_conv\.0\.', 'encoder.pos_conv.'),),
+  ignored=(
+    (r'^predictor\.', 'classes of AudioSet'),
+    (
+      r'^encoder\.layers\.[1-9]\d*\.self_attn\.relative_attention_bias\.',
+      "a copy of layer 0's",
+    ),
   ),
 )
-SPEECH = Network(
-  read,
-  Encoder,
-  taps,
-  (Layout('BEATs', r'^patch_embedding\.', renames=RENAMES, ignored=IGNORED),),
-)
+SPEECH = Network(read, Encoder, taps, (LAYOUT,))

@@ -44,7 +44,6 @@ from ports.loading import (
   ConfigError,
   Layout,
   Network,
-  Table,
   read_config,
   take,
 )
@@ -57,6 +56,7 @@ from ports.parallel import (
 )
 
 Parts = list[tuple[str, Float[Array, 'batch time dim']]]
+BOS = 1  # the token of `<s>`
 
 UNREAD = (
   r'^(max_position_embeddings|max_length|max_sequence_length)$',
@@ -294,21 +294,13 @@ def merge(decoder: Decoder) -> Decoder:
   return decoder
 
 
-RENAMES: Table = ((r'^model\.', ''),)
-IGNORED: Table = (
-  (r'rotary_emb\.inv_freq$', 'computed'),
-  (r'^lm_head\.', 'not read for states'),
-)
-TEXT = Network(
-  read,
-  TextEncoder,
-  taps,
-  (
-    Layout(
-      'the hub',
-      r'^(model\.)?embed_tokens\.',
-      renames=RENAMES,
-      ignored=IGNORED,
-    ),
+LAYOUT = Layout(
+  'the hub',
+  r'^(model\.)?embed_tokens\.',
+  renames=((r'^model\.', ''),),
+  ignored=(
+    (r'rotary_emb\.inv_freq$', 'computed'),
+    (r'^lm_head\.', 'not read for states'),
   ),
 )
+TEXT = Network(read, TextEncoder, taps, (LAYOUT,))

@@ -15,25 +15,9 @@ import numpy as np
 from flax import nnx
 
 from ports.checkpoints import CheckpointError, Tensor
-from ports.convolutions import (
-  Conv,
-  DepthwiseConv,
-  PointwiseConv,
-  StridedConv,
-)
-from ports.layers import (
-  BatchNorm,
-  LayerNorm,
-  Linear,
-  RMSNorm,
-  TapSpec,
-)
-from ports.parallel import (
-  ColumnEmbed,
-  ColumnLinear,
-  LoraLinear,
-  RowLinear,
-)
+from ports.convolutions import Conv, DepthwiseConv, PointwiseConv
+from ports.layers import BatchNorm, LayerNorm, Linear, RMSNorm, TapSpec
+from ports.parallel import ColumnEmbed, ColumnLinear, LoraLinear, RowLinear
 
 Table = tuple[tuple[str, str], ...]
 
@@ -81,13 +65,29 @@ class Layout(NamedTuple):
 
   A checkpoint has this layout if one of its keys matches `marker`. `renames`
   are (pattern, replacement), applied to its keys in order; `ignored` are
-  (pattern, reason) for keys that are not loaded.
+  (pattern, reason) for keys that are not loaded. Of a network of several
+  checkpoints, `parts` have layouts of their own behind 'part.'.
   """
 
   name: str
   marker: str
   renames: Table = ()
   ignored: Table = ()
+  parts: tuple[tuple[str, 'Layout'], ...] = ()
+
+  def parameter(self, key: str) -> str | None:
+    """The parameter that a key of the checkpoint names; None if ignored."""
+    part, _, rest = key.partition('.')
+    if inner := dict(self.parts).get(part):
+      name = inner.parameter(rest)
+      if name is None:
+        return None
+      key = f'{part}.{name}'
+    if any(re.search(pattern, key) for pattern, _ in self.ignored):
+      return None
+    for pattern, replacement in self.renames:
+      key = re.sub(pattern, replacement, key)
+    return key
 
 
 class Network(NamedTuple):
@@ -122,7 +122,7 @@ class _OneKey(nnx.Rngs):
 
 
 # The most derived class comes first.
-RULES: tuple[tuple[type | tuple[type, ...], dict[str, Rule]], ...] = (
+RULES: tuple[tuple[type, dict[str, Rule]], ...] = (
   (PointwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=2)}),
   (
     LoraLinear,
@@ -136,10 +136,7 @@ RULES: tuple[tuple[type | tuple[type, ...], dict[str, Rule]], ...] = (
   (RowLinear, {'kernel': Rule('weight', (1, 0), split=0)}),
   (Linear, {'kernel': Rule('weight', (1, 0)), 'bias': Rule('bias')}),
   (DepthwiseConv, {'kernel': Rule('weight', (1, 0), squeeze=1)}),
-  (
-    (StridedConv, Conv),
-    {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')},
-  ),
+  (Conv, {'kernel': Rule('weight', (2, 1, 0)), 'bias': Rule('bias')}),
   (LayerNorm, {'scale': Rule('weight'), 'bias': Rule('bias')}),
   (
     BatchNorm,
@@ -240,9 +237,9 @@ def match(
   sources: dict[str, str] = {}
   problems = []
   for key in checkpoint:
-    if any(re.search(pattern, key) for pattern, _ in layout.ignored):
+    name = layout.parameter(key)
+    if name is None:
       continue
-    name = rename(key, layout.renames)
     if name in sources:
       problems.append(f'{key}: the same parameter as {sources[name]}')
     elif name in missing:
@@ -260,12 +257,6 @@ def match(
       + '\n  '.join(sorted(problems))
     )
   return sources
-
-
-def rename(key: str, renames: Table) -> str:
-  for pattern, replacement in renames:
-    key = re.sub(pattern, replacement, key)
-  return key
 
 
 def place(

@@ -88,7 +88,9 @@ def text_config(config: Mapping[str, Any]) -> llama.Config:
   """
   connector = _connector(config)
   values = read_config(connector['lora'], LORA, LORA_REQUIRED, ())
-  scale = values['scaling'] or values['alpha'] / values['r']
+  scale = values['scaling']
+  if scale is None:
+    scale = values['alpha'] / values['r']
   lora = llama.Lora(rank=values['r'], scale=float(scale))
   return dataclasses.replace(llama.read(config['llm']), lora=lora)
 
@@ -166,19 +168,18 @@ class SpeechEncoder(nnx.Module):
     """
     mels, fbank = features
     heard, frames = masks
-    taps = list(_named('whisper', self.whisper(mels, heard)))
-    taps += _named('beats', self.beats(fbank, frames))
-    taps += self._fused(taps)
-    taps += self._windows(taps[-1])
-    return (*taps, *self._decoded(taps[-1]))
+    spoken = _named('whisper', self.whisper(mels, heard))
+    sound = _named('beats', self.beats(fbank, frames))
+    fused = self._fused(spoken[-1], sound[-1])
+    read = self._windows(fused[-1])
+    return (*spoken, *sound, *fused, *read, *self._decoded(read[-1]))
 
-  def _fused(self, taps: list[Tap]) -> list[Tap]:
+  def _fused(self, spoken: Tap, sound: Tap) -> list[Tap]:
     """Both encoders' last states side by side, as long as Whisper's."""
-    last = {tap.name.partition('_')[0]: tap for tap in taps}
-    spoken, sound = last['speech/whisper'], last['speech/beats']
     speech = self.ln_speech(spoken.states)
     audio = zero_padding(self.ln_audio(sound.states), sound.mask)
-    audio = _reach(audio, speech.shape[1])
+    missing = speech.shape[1] - audio.shape[1]
+    audio = jnp.pad(audio, ((0, 0), (0, missing), (0, 0)))
     both = jnp.concatenate([speech, audio], axis=-1)
     found = [('/speech', speech), ('/audio', audio), ('', both)]
     return [
@@ -205,7 +206,7 @@ class SpeechEncoder(nnx.Module):
     """The language model over `<s>`, the prompt and the audio's vectors."""
     config = self.config.llm
     rows = len(tokens.states)
-    before = self._prompt((BOS, *config.before), rows)
+    before = self._prompt((llama.BOS, *config.before), rows)
     after = self._prompt(config.after, rows)
     audio = tokens.states.astype(before.dtype)
     x = jnp.concatenate([before, audio, after], axis=1)
@@ -225,21 +226,12 @@ class SpeechEncoder(nnx.Module):
     return jnp.broadcast_to(embedded, (rows, *embedded.shape[1:]))
 
 
-BOS = 1
-
-
 def _named(part: str, taps: tuple[Tap, ...]) -> list[Tap]:
   return [tap._replace(name=_prefixed(part, tap.name)) for tap in taps]
 
 
 def _prefixed(part: str, name: str) -> str:
   return f'speech/{part}_{name.removeprefix("speech/")}'
-
-
-def _reach(x: Float[Array, 'batch time dim'], time: int) -> Array:
-  """Filled up with zeros at the end, to so many steps; cut if it has more."""
-  missing = max(time - x.shape[1], 0)
-  return jnp.pad(x, ((0, 0), (0, missing), (0, 0)))[:, :time]
 
 
 def text_taps(config: llama.Config, fine: bool = False) -> tuple[TapSpec, ...]:
@@ -275,37 +267,16 @@ def speech_taps(
 
 def counterparts(text: llama.Config, speech: SpeechConfig) -> dict[str, str]:
   """Speech stage → the text stage that it is compared with."""
-  stages = ['fused', *qformer.stages(speech.qformer), 'audio_tokens']
-  pairs = {
-    f'speech/{name.removeprefix("speech/")}': 'text/embed' for name in stages
-  }
+  read = qformer.stages(speech.qformer)
+  stages = ['speech/fused', *read, 'speech/audio_tokens']
+  pairs = dict.fromkeys(stages, 'text/embed')
   shared = min(text.num_hidden_layers, speech.llm.num_hidden_layers)
   same = [f'layer_{i:02}' for i in range(1, shared + 1)]
   return pairs | {f'speech/{n}': f'text/{n}' for n in (*same, 'output')}
 
 
-def _inside(part: str, table: Table) -> Table:
-  """A table of a part alone, for its keys behind the part's prefix."""
-  return tuple(
-    (
-      rf'^{part}\.' + (pattern[1:] if pattern[0] == '^' else f'.*{pattern}'),
-      text,
-    )
-    for pattern, text in table
-  )
-
-
-def _renames(part: str, table: Table) -> Table:
-  return tuple(
-    (pattern, f'{part}.{text}') for pattern, text in _inside(part, table)
-  )
-
-
-LLM = (
-  *_renames('llm', llama.RENAMES),
-  (r'^connector\.llama_model\.(base_model\.model\.)?model\.', 'llm.'),
-)
-CONNECTOR: Table = (
+ADAPTERS = (r'^connector\.llama_model\.(base_model\.model\.)?model\.', 'llm.')
+EXTRAS: Table = (
   (r'\.rotary_emb\.inv_freq$', 'computed'),
   (
     r'^connector\.beats\..*\.relative_attention_bias\.weight$',
@@ -316,30 +287,30 @@ SPEECH_LAYOUT = Layout(
   'SALMONN',
   r'^connector\.speech_query_tokens$',
   renames=(
-    *_renames('whisper', whisper.RENAMES),
-    *_renames('beats', beats.RENAMES),
-    *LLM,
+    ADAPTERS,
     (r'^connector\.speech_Qformer\.', 'qformer.'),
     (r'^connector\.', ''),
     *qformer.RENAMES,
   ),
   ignored=(
-    *_inside('whisper', whisper.IGNORED),
-    *_inside('beats', beats.IGNORED),
-    *_inside('llm', llama.IGNORED),
-    *CONNECTOR,
+    *EXTRAS,
     (r'\.embeddings\.position_ids$', 'a query has no position'),
+  ),
+  parts=(
+    ('whisper', whisper.LAYOUT),
+    ('beats', beats.LAYOUT),
+    ('llm', llama.LAYOUT),
   ),
 )
 TEXT_LAYOUT = Layout(
   'SALMONN',
   r'^connector\.llama_model\.',
-  renames=LLM,
+  renames=(ADAPTERS,),
   ignored=(
-    *_inside('llm', llama.IGNORED),
-    *CONNECTOR,
+    *EXTRAS,
     (r'^connector\.(speech_|ln_speech|ln_audio|beats)', 'for speech'),
   ),
+  parts=(('llm', llama.LAYOUT),),
 )
 TEXT = Network(text_config, TextEncoder, text_taps, (TEXT_LAYOUT,))
 SPEECH = Network(speech_config, SpeechEncoder, speech_taps, (SPEECH_LAYOUT,))

@@ -26,9 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ports.convolutions import (
-  Conv,
-)
+from ports.convolutions import Conv
 from ports.layers import (
   LayerNorm,
   Linear,
@@ -43,7 +41,6 @@ from ports.loading import (
   TRANSFORMERS_FIELDS,
   Layout,
   Network,
-  Table,
   read_config,
   take,
 )
@@ -165,9 +162,7 @@ class Encoder(nnx.Module):
 def _taps(parts: Parts, heard: Bool[Array, 'batch time']) -> list[Tap]:
   """Taps of which every step is valid, but for rows without any audio."""
   there = jnp.broadcast_to(heard.any(axis=1, keepdims=True), heard.shape)
-  return [
-    Tap(f'speech/{name}', x, there, heard=there & heard) for name, x in parts
-  ]
+  return [Tap(f'speech/{name}', x, there, heard=heard) for name, x in parts]
 
 
 def specs_of(config: Config) -> list[TapSpec]:
@@ -186,18 +181,10 @@ def taps(config: Config, fine: bool = False) -> tuple[TapSpec, ...]:
   return select(specs_of(config), fine)
 
 
-RENAMES: Table = ((r'^(model\.)?encoder\.', ''),)
-IGNORED: Table = ((r'^(model\.decoder|decoder|proj_out)\.', 'not an encoder'),)
-SPEECH = Network(
-  read,
-  Encoder,
-  taps,
-  (
-    Layout(
-      'the hub',
-      r'^(model\.)?encoder\.conv1\.',
-      renames=RENAMES,
-      ignored=IGNORED,
-    ),
-  ),
+LAYOUT = Layout(
+  'the hub',
+  r'^(model\.)?encoder\.conv1\.',
+  renames=((r'^(model\.)?encoder\.', ''),),
+  ignored=((r'^(model\.decoder|decoder|proj_out)\.', 'not an encoder'),),
 )
+SPEECH = Network(read, Encoder, taps, (LAYOUT,))
