@@ -208,7 +208,12 @@ def _llama(
   if isinstance(checkpoint, Joined):
     own = checkpoint.parts['llm']
     table = checkpoint.config['connector']
-    template = str(table.get('prompt_template', template))
+    template = table.get('prompt_template', template)
+    if not isinstance(template, str) or '{}' not in template:
+      raise InputError(
+        f'{checkpoint.parts["connector"].title}: prompt_template={template!r} '
+        'has no {} for the instruction.'
+      )
   return tokenizers.Llama(own.source).around(prompt, template)
 
 

@@ -240,6 +240,16 @@ def test_what_is_missing_or_ambiguous_is_named(tmp_path):
     load('text', checkpoint=tmp_path)
 
 
+def test_a_template_without_a_place_for_the_instruction(tmp_path):
+  shutil.copytree(FOLDER, tmp_path / 'all')
+  path = tmp_path / 'all/config.json'
+  for template in ('USER: ', 3):
+    table = CONFIG | {'prompt_template': template}
+    path.write_text(json.dumps(table))
+    with pytest.raises(InputError, match=r'has no \{\} for the'):
+      load('text', 'Translate.', checkpoint=tmp_path / 'all')
+
+
 def test_one_error_lists_what_does_not_fit_in_any_file(tmp_path):
   shutil.copytree(FOLDER, tmp_path / 'all')
   config = tmp_path / 'all/llama/config.json'
