@@ -82,10 +82,6 @@ def placement(mesh: Mesh) -> Callable[[int | None], NamedSharding]:
   return place
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-  return NamedSharding(mesh, PartitionSpec())
-
-
 def by_row(mesh: Mesh) -> NamedSharding:
   """Rows of a batch dealt to all devices."""
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))

@@ -53,9 +53,10 @@ def test_it_fits_on_the_mesh_that_a_plan_takes(tmp_path, chips, size, modality):
   }
   print(size, modality, f'model={chosen.shared}', needed)
   assert sum(needed.values()) < CHIP
-  # What the plan counts is what the compiler holds, beside the batch.
+  # What the plan counts is what the compiler holds, beside the batch and what
+  # fills up its tiles.
   batch = ROWS // 8 * 4 * (30 * 16_000 if modality == 'speech' else TOKENS)
-  assert needed['weights'] == pytest.approx(chosen.held + batch, rel=0.01)
+  assert needed['weights'] == pytest.approx(chosen.held + batch, rel=2e-4)
   check_collectives(compiled.as_text(), model, chosen.shared)
 
 
