@@ -130,13 +130,15 @@ def test_one_device_a_row_communicates_nothing(ran):
 
 
 LOADING = """
-import resource, sys
+import re, sys
 import jax
 jax.config.update('jax_num_cpu_devices', 8)
 from jaxrep import mesh as meshes, opened
 
 def peak():
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  # ru_maxrss would begin with that of the process which started this one.
+  status = open('/proc/self/status').read()
+  return int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1]) * 1024
 
 model = opened.open_model('vicuna-7b-v1.5', 'text', sys.argv[1])
 mesh = meshes.local_mesh(8)
