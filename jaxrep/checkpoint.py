@@ -11,7 +11,8 @@ from typing import Any
 
 from absl import logging
 
-from jaxrep.models import MODELS, Files, Part, Released
+from jaxrep.model_row import Files, Part, Released
+from jaxrep.models import MODELS
 from jaxrep.sources import Folder, Hub, local, open_source
 from jaxrep.types import InputError
 from ports import checkpoints

@@ -1,101 +1,15 @@
 """The models: which port, inputs, checkpoint and languages each one has."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxrep import languages
 from jaxrep.languages import Language
-from jaxrep.registry import resolve
+from jaxrep.model_row import Files, Part, Released, Resources, Row
 from jaxrep.types import Modality
 
 NON_COMMERCIAL = 'CC-BY-NC-4.0'
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Files:
-  """One checkpoint.
-
-  `checkpoint` is a hub id or 'bundled:<folder>', `file` the weights in it where
-  they have a name of their own; `sizes` stands for the config.json of a
-  checkpoint that has none. With `embedded`, its config is under this key of the
-  weights' file. In a folder of several checkpoints it is the one whose name
-  matches `pattern`, whatever its case.
-  """
-
-  checkpoint: str
-  licence: str
-  file: str = ''
-  sizes: Mapping[str, Any] | None = None
-  embedded: str = ''
-  pattern: str = ''
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part(Files):
-  """One modality of a model. Code is named as 'module:attribute'.
-
-  `network` is a `ports.loading.Network`, `reader` a tokenizer of
-  `jaxrep.tokenizers`, a `jaxrep.audio.frontends.Frontend`, or a function from
-  the network's sizes to one. With `by_language` each language has its own
-  encoder: it names a function from a `Language` to what is `Released` for it.
-  `codes` names the field of `Language` that holds the model's codes; without
-  it the model reads any language. The tokenizer lies with the checkpoint, or at
-  `tokenizer`. A network of several checkpoints has `components` by name in
-  place of its own, and its config is a table of theirs. One that reads a prompt
-  has the `template` that an instruction goes into.
-  """
-
-  network: str
-  reader: str
-  checkpoint: str = ''
-  licence: str = ''
-  by_language: str = ''
-  codes: str = ''
-  tokenizer: str = ''
-  components: Mapping[str, Files] = dataclasses.field(default_factory=dict)
-  template: str = ''
-
-  def released(self, language: str) -> 'Released':
-    """The checkpoint of a language, by its ISO 639-3 code; '' for any."""
-    known = languages.LANGUAGES.get(language)
-    if self.by_language and known:
-      return resolve(self.by_language)(known)
-    return Released(self.file, self.licence, self.sizes)
-
-
-class Released(NamedTuple):
-  """A checkpoint's file, licence and sizes, as of `Part`."""
-
-  file: str
-  licence: str
-  sizes: Mapping[str, Any] | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-  """One model: its parts by modality, and how they are compared.
-
-  `counterparts` names a function from the sizes of text and speech to {speech
-  tap: text tap}, `adaptor` the speech taps before and after the length
-  adaptor. Where `languages` is given, the model knows those alone, by their ISO
-  639-3 codes. With a `seed` the weights are random, and the checkpoint holds
-  none.
-  """
-
-  title: str
-  parts: Mapping[Modality, Part]
-  counterparts: str = ''
-  adaptor: tuple[str, str] | None = None
-  languages: tuple[str, ...] = ()
-  seed: int | None = None
-  note: str = ''
-
-  @property
-  def components(self) -> tuple[str, ...]:
-    """The names of its several checkpoints, of all modalities."""
-    names = [name for part in self.parts.values() for name in part.components]
-    return tuple(dict.fromkeys(names))
 
 
 def sonar_speech(language: Language) -> Released:
@@ -253,6 +167,39 @@ def _salmonn(
   )
 
 
+RESOURCES = Resources(
+  str(pathlib.Path(__file__).parent / 'data/bundled/models/resources.tsv'),
+  "Resource classes are shares of the bundled models' training data: of a "
+  'high-resource language they read four times, of a medium one twice as much '
+  'as of a low one.',
+)
+
+
+def _tiny(name: str, title: str, note: str, **more: Any) -> Row:
+  """A bundled model: all have one architecture, for the bundled corpus."""
+  return Row(
+    title=title,
+    languages=('eng', 'rus', 'hin', 'arb', 'cmn', 'swh', 'ind', 'tur'),
+    note=note,
+    **more,
+    **_seamless(
+      f'bundled:models/{name}',
+      '',
+      licence='Apache-2.0',
+      tokenizer='bundled:tokenizer',
+    ),
+  )
+
+
+def _trained(name: str, title: str, note: str) -> Row:
+  return _tiny(
+    *(name, title, note),
+    resources=RESOURCES,
+    demonstration='Tiny models, trained here for demonstration on synthetic '
+    'speech',
+  )
+
+
 MEDIUM = {  # what differs from the large one
   'vocab_size': 256206,
   'encoder_layers': 12,
@@ -261,18 +208,30 @@ MEDIUM = {  # what differs from the large one
 }
 
 MODELS: dict[str, Row] = {
-  'tiny-untrained': Row(
-    title='A small SeamlessM4T-v2-shaped encoder of random weights',
-    languages=('eng', 'rus', 'hin', 'arb', 'cmn', 'swh', 'ind', 'tur'),
+  'tiny-aligned': _trained(
+    'tiny-aligned',
+    'Tiny aligned',
+    'Trained to pull text and speech of the same sentence together, in all '
+    'languages, by a contrastive objective.',
+  ),
+  'tiny-translation': _trained(
+    'tiny-translation',
+    'Tiny translation',
+    'The encoder of a model that was trained to translate from either '
+    'modality; its decoder is not kept.',
+  ),
+  'tiny-unaligned': _trained(
+    'tiny-unaligned',
+    'Tiny unaligned',
+    'Text and speech were trained apart, each by an objective of its own, so '
+    'that nothing pulled them together.',
+  ),
+  'tiny-untrained': _tiny(
+    'tiny-untrained',
+    'Tiny random',
+    'What it shows comes from the inputs and the architecture, not from '
+    'learning.',
     seed=0,
-    note='An untrained control: what it shows comes from the inputs and the '
-    'architecture, not from learning.',
-    **_seamless(
-      'bundled:models/tiny-untrained',
-      '',
-      licence='Apache-2.0',
-      tokenizer='bundled:tokenizer',
-    ),
   ),
   'seamless-m4t-v2-large': Row(
     title='SeamlessM4T v2 large',
@@ -371,3 +330,13 @@ def language_code(row: Row, modality: Modality, iso: str) -> str:
     return iso
   known = languages.LANGUAGES.get(iso)
   return getattr(known, codes) if known else ''
+
+
+def shared_resources(names: Sequence[str]) -> Resources | None:
+  """What all these models were trained on; None where they differ.
+
+  Of random weights nothing is asked: they were trained on nothing.
+  """
+  rows = [MODELS[name] for name in names]
+  found = {row.resources for row in rows if row.seed is None}
+  return found.pop() if len(found) == 1 else None

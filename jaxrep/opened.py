@@ -23,7 +23,8 @@ from jaxrep.checkpoint import (
   open_checkpoint,
 )
 from jaxrep.inputs import Device, SpeechInputs, TextInputs
-from jaxrep.models import MODELS, Part, Row, language_code
+from jaxrep.model_row import Part, Row
+from jaxrep.models import MODELS, language_code
 from jaxrep.precision import PRECISIONS
 from jaxrep.registry import lookup, resolve
 from jaxrep.sources import Folder, Hub, open_source

@@ -20,14 +20,18 @@ MAY = {
   'jaxrep.store': set(),
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
-  'jaxrep.models': set(),
+  'jaxrep.model_row': set(),
+  'jaxrep.models': {'jaxrep.model_row'},
   'jaxrep.sources': {'ports'},
   'jaxrep.tokenizers': {'jaxrep.sources'},
   'jaxrep.inputs': {'jaxrep.audio'},
-  'jaxrep.checkpoint': {'ports', 'jaxrep.models', 'jaxrep.sources'},
+  'jaxrep.checkpoint': {
+    *('ports', 'jaxrep.model_row', 'jaxrep.models', 'jaxrep.sources'),
+  },
   'jaxrep.opened': {
-    *('ports', 'jaxrep.models', 'jaxrep.sources', 'jaxrep.inputs'),
-    *('jaxrep.audio', 'jaxrep.checkpoint', 'jaxrep.tokenizers'),
+    *('ports', 'jaxrep.model_row', 'jaxrep.models', 'jaxrep.sources'),
+    *('jaxrep.inputs', 'jaxrep.audio', 'jaxrep.checkpoint'),
+    'jaxrep.tokenizers',
   },
   'jaxrep.extract': {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),
@@ -41,7 +45,7 @@ MAY = {
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
-    *('jaxrep.store', 'jaxrep.opened'),
+    *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
   },
 }
 DENIED = {

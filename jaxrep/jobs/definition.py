@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 import jaxrep
-from jaxrep import languages
+from jaxrep import languages, models
 from jaxrep.data import open_corpus
 from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs import encoders
@@ -125,7 +125,7 @@ def _definition(
   entries: tuple[EntryPlan, ...],
 ) -> dict[str, Any]:
   known = languages.LANGUAGES
-  classes = languages.resource_classes(config.resource_table or None)
+  classes, source = _resources(config)
   dropped = [*corpus.dropped, *(d for e in entries for d in e.dropped)]
   return {
     'jaxrep': jaxrep.__version__,
@@ -143,7 +143,7 @@ def _definition(
       iso: known[iso].name if iso in known else iso for iso in wanted
     },
     'resource_classes': {i: classes[i] for i in wanted if i in classes},
-    'resource_source': languages.resource_source(config.resource_table),
+    'resource_source': source,
     'models': {
       name: encoders.describe(name, families, entries, config)
       for name in config.models
@@ -154,6 +154,22 @@ def _definition(
     'versions': _versions(),
     'warnings': _warnings(wanted, families, entries),
   }
+
+
+def _resources(
+  config: Selection,
+) -> tuple[dict[str, languages.ResourceClass], str]:
+  """The class of each language, and where it is from, for the report.
+
+  What the models were trained on says it better than a proxy, but a table that
+  is given says it best.
+  """
+  table = config.resource_table
+  own = models.shared_resources(config.models)
+  if own and not table:
+    return languages.resource_classes(own.table), own.meaning
+  classes = languages.resource_classes(table or None)
+  return classes, languages.resource_source(table)
 
 
 def _counts(iso: str, entries: Iterable[EntryPlan]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from jaxrep import models, opened
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.jobs.settings import Selection
+from jaxrep.model_row import Row
 from jaxrep.models import MODELS
 from jaxrep.opened import Model, Places
 from jaxrep.registry import lookup
@@ -136,6 +137,7 @@ def describe(
     'modalities': list(own),
     'trained': row.seed is None,
     'note': row.note,
+    'demonstration': row.demonstration,
     'checkpoints': [
       described
       for modality, encoders in own.items()
@@ -156,7 +158,7 @@ def describe(
   }
 
 
-def _reads_prompt(row: models.Row) -> bool:
+def _reads_prompt(row: Row) -> bool:
   return any(part.template for part in row.parts.values())
 
 

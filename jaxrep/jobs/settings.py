@@ -36,7 +36,8 @@ class Selection(Ceiling):
   """What is read by which models, and how it becomes vectors."""
 
   models: tuple[str, ...] = flag(
-    ('tiny-untrained',), 'Models; `run.py list models` shows them.'
+    ('tiny-aligned', 'tiny-translation', 'tiny-unaligned', 'tiny-untrained'),
+    'Models; `run.py list models` shows them.',
   )
   checkpoints: tuple[str, ...] = flag(
     (),
