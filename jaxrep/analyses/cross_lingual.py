@@ -60,7 +60,7 @@ def compute(run: runs.Run) -> pa.Table:
 
 def draw(table: pa.Table) -> plots.Figure:
   """Text and speech over one layer axis; raw and calibrated."""
-  return plots.Figure(2, tables.views(table, _view))
+  return plots.Figure(tables.columns(table), tables.views(table, _view))
 
 
 def headlines(table: pa.Table) -> tuple[tables.Headline, ...]:
@@ -116,20 +116,21 @@ def _view(
     'calibrated': plots.limits((row['calibrated'] for row in rows), 0.0),
   }
   panels = []
-  for model, own in tables.by_model(rows, definition):
+  for model, own, statistic, title in tables.each_panel(
+    rows, _QUANTITIES, definition
+  ):
     stages = _stages(definition, model)
     places = plots.places(stages)
-    for statistic, quantity in tables.quantities(rows, _QUANTITIES).items():
-      panels.append(
-        plots.Lines(
-          tables.panel_title(model, quantity, definition),
-          'layer',
-          tables.axis_title(measure, statistic),
-          tuple((places[i], name) for i, name in plots.ticks(stages)),
-          spans[statistic],
-          _lines(own, statistic, places),
-        )
+    panels.append(
+      plots.Lines(
+        title,
+        'layer',
+        tables.axis_title(measure, statistic),
+        tuple((places[i], name) for i, name in plots.ticks(stages)),
+        spans[statistic],
+        _lines(own, statistic, places),
       )
+    )
   return panels, plots.legend(line for panel in panels for line in panel.lines)
 
 

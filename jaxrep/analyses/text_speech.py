@@ -42,7 +42,7 @@ def compute(run: runs.Run) -> pa.Table:
 
 def draw(table: pa.Table) -> plots.Figure:
   """A thin line per language, a thick one per class; raw and calibrated."""
-  return plots.Figure(2, tables.views(table, _view))
+  return plots.Figure(tables.columns(table), tables.views(table, _view))
 
 
 def headlines(table: pa.Table) -> tuple[tables.Headline, ...]:
@@ -75,21 +75,22 @@ def _view(
     'calibrated': plots.limits((row['calibrated'] for row in rows), 0.0),
   }
   panels = []
-  for model, own in tables.by_model(rows, definition):
+  for model, own, statistic, title in tables.each_panel(
+    rows, _QUANTITIES, definition
+  ):
     stages = [plots.stage(tap) for tap, _ in _pairs(definition, model)]
     places = plots.places(stages)
-    for statistic, quantity in tables.quantities(rows, _QUANTITIES).items():
-      panels.append(
-        plots.Lines(
-          tables.panel_title(model, quantity, definition),
-          'speech layer',
-          tables.axis_title(measure, statistic),
-          tuple((places[i], name) for i, name in plots.ticks(stages)),
-          spans[statistic],
-          _lines(own, statistic, definition, places),
-          _floor_band(own, places) if statistic == 'value' else (),
-        )
+    panels.append(
+      plots.Lines(
+        title,
+        'speech layer',
+        tables.axis_title(measure, statistic),
+        tuple((places[i], name) for i, name in plots.ticks(stages)),
+        spans[statistic],
+        _lines(own, statistic, definition, places),
+        _floor_band(own, places) if statistic == 'value' else (),
       )
+    )
   legend = plots.legend(line for panel in panels for line in panel.lines)
   band = [plots.FLOOR_BAND] if any(panel.band for panel in panels) else []
   return panels, [*legend, *band]

@@ -2,7 +2,7 @@
 
 import collections
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jinja2
@@ -91,7 +91,9 @@ def render_page(
     warnings=[*definition['warnings'], *_left_out(definition)],
     reads=_reads,
     sentences=_sentences(scores),
+    demonstrations=tables.demonstrations(definition),
     headlines=_headlines(results, definition),
+    overview=_overview(results, definition),
     results=results,
     languages=_languages(definition),
     dropped=_dropped(definition['dropped']),
@@ -104,9 +106,10 @@ def render_page(
 
 def _title(definition: Mapping[str, Any]) -> str:
   models = [model['title'] for model in definition['models'].values()]
+  named = ' and '.join(models) if len(models) < 3 else f'{len(models)} models'
   count = len(definition['compared_languages'])
   return (
-    f'{", ".join(models)}: the same sentence as text and as speech in '
+    f'{named}: the same sentence as text and as speech in '
     f'{count} language{"" if count == 1 else "s"}'
   )
 
@@ -172,15 +175,73 @@ def _headlines(
 
 
 def _headline(line: tables.Headline) -> dict[str, str]:
-  row, signed = line.row, line.quantity.endswith('_change')
-  details = [line.taps, f'n\xa0{tables.ends(row, "n")}']
+  details = ' · '.join([line.taps, *_details(line)])
+  return _statistics(line) | {'label': line.label, 'details': details}
+
+
+def _statistics(line: tables.Headline) -> dict[str, str]:
+  signed = line.quantity.endswith('_change')
+  return {n: tables.number(line.row[n], signed) for n in tables.STATISTICS}
+
+
+def _details(line: tables.Headline) -> list[str]:
+  row = line.row
+  details = [f'n\xa0{tables.ends(row, "n")}']
   if row['k_min'] is not None:
     details.append(f'k\xa0{tables.ends(row, "k")}')
   if row['ceiling'] is not None:
     details.append(f'ceiling\xa0{tables.number(row["ceiling"])}')
-  details.append(tables.mean_of(row))
-  numbers = {n: tables.number(row[n], signed) for n in tables.STATISTICS}
-  return numbers | {'label': line.label, 'details': ' · '.join(details)}
+  return [*details, tables.mean_of(row)]
+
+
+def _overview(
+  results: Iterable[tables.Result], definition: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+  """measure → one table: a row a model, a column a headline."""
+  lines = [line for result in results for line in result.headlines]
+  found = {}
+  for measure in tables.measures(definition):
+    columns: dict[str, dict[str, tables.Headline]] = {}
+    for line in lines:
+      if line.measure == measure:
+        columns.setdefault(line.label, {})[line.model] = line
+    floors = [x.row['floor'] for own in columns.values() for x in own.values()]
+    shared = {label: _shared(own.values()) for label, own in columns.items()}
+    found[measure] = {
+      'statistic': 'calibrated'
+      if any(x is not None for x in floors)
+      else 'raw',
+      'heads': [(label, ' · '.join(own)) for label, own in shared.items()],
+      'rows': [
+        (
+          tables.model_title(model, definition),
+          [_cell(own.get(model), shared[x]) for x, own in columns.items()],
+        )
+        for model in definition['models']
+      ],
+    }
+  return found
+
+
+def _shared(lines: Iterable[tables.Headline]) -> list[str]:
+  """What all lines of a column say of themselves."""
+  first, *others = [_details(line) for line in lines]
+  return [one for one in first if all(one in other for other in others)]
+
+
+def _cell(
+  line: tables.Headline | None, shared: Collection[str]
+) -> dict[str, str]:
+  """The calibrated value, or the raw one where there is no floor; the rest."""
+  if line is None:
+    return {'main': tables.number(None), 'details': ''}
+  numbers = _statistics(line)
+  details = [one for one in _details(line) if one not in shared]
+  main = numbers['value']
+  if line.row['calibrated'] is not None:
+    main = numbers['calibrated']
+    details[:0] = [f'raw\xa0{numbers["value"]}', f'floor\xa0{numbers["floor"]}']
+  return {'main': main, 'details': ' · '.join(details)}
 
 
 def _languages(definition: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -52,8 +52,9 @@ def render(title: str, columns: int, view: View) -> dict[str, bytes]:
     for at in range(0, len(view.panels), columns)
   ]
   with rc_context(_PRINT):
+    wide = 3.6 if columns <= 3 else 2.7
     page = figure.Figure(
-      figsize=(3.6 * columns, sum(heights) + 1.1), layout='constrained'
+      figsize=(wide * columns, sum(heights) + 1.1), layout='constrained'
     )
     page.suptitle(title, fontsize=11, fontweight='bold', x=0.01, ha='left')
     grid = page.subplots(rows, columns, squeeze=False, height_ratios=heights)
@@ -61,19 +62,19 @@ def render(title: str, columns: int, view: View) -> dict[str, bytes]:
       axis.set_axis_off()
     for axis, panel in zip(grid.flat, view.panels, strict=False):
       _DRAW[type(panel)](axis, panel)
-      width = 44 if isinstance(panel, Lines) else 34
+      width = int(12 * wide) if isinstance(panel, Lines) else 30
       axis.set_title(textwrap.fill(panel.title, width), loc='left')
     page.legend(
       handles=[_handle(key) for key in view.legend],
       loc='outside lower left',
       ncols=3 if columns == 2 else 4,
       frameon=False,
-      title=textwrap.fill(view.subtitle, 50 * columns),
+      title=textwrap.fill(view.subtitle, int(14 * wide) * columns),
       alignment='left',
     )
-    page.draw_without_rendering()
+    png = _save(page, 'png')
     page.set_layout_engine(None)  # laid out, once for both files
-    return {kind: _save(page, kind) for kind in ('png', 'pdf')}
+    return {'png': png, 'pdf': _save(page, 'pdf')}
 
 
 def _save(page: figure.Figure, kind: str) -> bytes:
@@ -170,7 +171,7 @@ def _dots(axis: axes.Axes, panel: Dots) -> None:
     label.set_fontweight('bold' if row.emphasis else 'normal')
   axis.set(xlabel=panel.xlabel, xlim=panel.limits)
   axis.set_ylim(len(panel.rows) - 0.4, -0.6)
-  axis.xaxis.set_major_locator(ticker.MaxNLocator(6))
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
   axis.grid(axis='x', color='#ececf0', lw=0.6)
   axis.set_axisbelow(True)
 

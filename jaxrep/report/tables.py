@@ -18,6 +18,7 @@ NUMBERS = (
   *(*STATISTICS, 'ceiling', *OF_ONE_CELL),
   *('used', 'used_calibrated', 'of', 'n_min', 'n_max', 'k_min', 'k_max'),
 )
+SIDE_BY_SIDE = 4  # models
 CLASSES = ('high', 'medium', 'low', 'unclassified')
 _MEASURE_TITLES = {
   'svcca': 'SVCCA',
@@ -108,6 +109,15 @@ def model_title(name: str, definition: Mapping[str, Any]) -> str:
   return model['title'] + ('' if model['trained'] else ' (untrained control)')
 
 
+def demonstrations(definition: Mapping[str, Any]) -> dict[str, list[str]]:
+  """What models for demonstration are → the titles of those that are it."""
+  found: dict[str, list[str]] = {}
+  for model in definition['models'].values():
+    if model['demonstration']:
+      found.setdefault(model['demonstration'], []).append(model['title'])
+  return found
+
+
 def class_title(name: str) -> str:
   if name == 'unclassified':
     return 'mean of those without a class'
@@ -136,7 +146,7 @@ def subtitle(measure: str, definition: Mapping[str, Any]) -> str:
     parts[1] += ' (synthetic speech)'
   if len(definition['models']) == 1:
     parts.extend(model_title(name, definition) for name in definition['models'])
-  return ' · '.join(parts)
+  return ' · '.join([*parts, *demonstrations(definition)])
 
 
 def by_model(
@@ -148,6 +158,32 @@ def by_model(
     for model in definition['models']
   ]
   return [(model, own) for model, own in groups if own]
+
+
+def columns(table: pa.Table) -> int:
+  """How many panels of `each_panel` stand side by side."""
+  models = len(set(table['model'].to_pylist()))
+  return models if 2 < models <= SIDE_BY_SIDE else 2
+
+
+def each_panel(
+  rows: Sequence[Row], titles: Mapping[str, str], definition: Mapping[str, Any]
+) -> list[tuple[str, list[Row], str, str]]:
+  """(model, its rows, statistic, title) of each panel of a measure.
+
+  As many models as a page has columns for stand side by side, a line a
+  statistic, so that one look compares them; more have a line each.
+  """
+  models = by_model(rows, definition)
+  found = [
+    (model, own, statistic, panel_title(model, quantity, definition))
+    for statistic, quantity in quantities(rows, titles).items()
+    for model, own in models
+  ]
+  if len(models) > SIDE_BY_SIDE:
+    order = {model: place for place, (model, _) in enumerate(models)}
+    found.sort(key=lambda panel: order[panel[0]])
+  return found
 
 
 def quantities(
@@ -298,6 +334,8 @@ def notes(
       'left open as gaps, the others are means over the cells that are defined '
       '(counts: hover, and «used» of «of» in the CSV).'
     )
+  if any(row.get('level') == 'class' for row in rows):
+    found.append(definition['resource_source'])
   if all(row['floor'] is None for row in rows):
     found.append('This measure has no floor: read it against another cell.')
   return tuple(found)
@@ -314,7 +352,8 @@ def summary(
 ) -> dict[str, Any]:
   """The headline numbers by model, measure and quantity, for programs."""
   models: dict[str, Any] = {
-    name: {'title': model['title'], 'trained': model['trained'], 'measures': {}}
+    name: {key: model[key] for key in ('title', 'trained', 'demonstration')}
+    | {'measures': {}}
     for name, model in definition['models'].items()
   }
   for result in results:
