@@ -160,18 +160,14 @@ def _sentences(scores: pa.Table) -> str:
 
 def _headlines(
   results: Iterable[tables.Result], definition: Mapping[str, Any]
-) -> dict[str, list[tuple[str, list[dict[str, str]]]]]:
-  """measure → [(model's title, its lines)], ready to print."""
+) -> dict[str, list[dict[str, str]]]:
+  """measure → the lines of a run of one model, ready to print."""
   lines = [line for result in results for line in result.headlines]
-  found: dict[str, list[tuple[str, list[dict[str, str]]]]] = {}
-  for measure in tables.measures(definition):
-    for model in definition['models']:
-      own = [x for x in lines if (x.measure, x.model) == (measure, model)]
-      if own:
-        title = tables.model_title(model, definition)
-        printed_lines = [_headline(line) for line in own]
-        found.setdefault(measure, []).append((title, printed_lines))
-  return found
+  found = {
+    measure: [_headline(line) for line in lines if line.measure == measure]
+    for measure in tables.measures(definition)
+  }
+  return {measure: own for measure, own in found.items() if own}
 
 
 def _headline(line: tables.Headline) -> dict[str, str]:

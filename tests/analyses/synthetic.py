@@ -73,6 +73,7 @@ def model(title, layers, languages, trained):
     'modalities': ['text', 'speech'],
     'trained': trained,
     'note': 'A small encoder.',
+    'demonstration': '',
     'checkpoints': [
       {
         'modality': modality,

@@ -117,6 +117,51 @@ def test_a_trained_model_and_human_speech_carry_no_label(tmp_path):
   assert 'random weights' not in found
 
 
+def test_models_for_demonstration_are_told_from_released_ones(tmp_path):
+  definition = synthetic.definition(layers=1, models=('one', 'two', 'three'))
+  for name, what in (('one', 'Toys, made here'), ('two', 'Toys, made here')):
+    definition['models'][name] |= {'trained': True, 'demonstration': what}
+  head, rest = words(render(tmp_path, definition)).split('In numbers')
+  for phrase in (
+    '3 models: the same sentence',
+    'Toys, made here: The one encoder, The two encoder',
+    'Untrained control: random weights (The three encoder)',
+    'Nothing about any released model follows',
+  ):
+    assert phrase in head, phrase
+  assert rest.count('· Toys, made here') > 3  # beside every figure
+  for model in definition['models'].values():
+    model['demonstration'] = ''
+  assert 'released' not in words(render(tmp_path, definition))
+
+
+def test_several_models_are_rows_of_one_table(tmp_path):
+  definition = synthetic.definition(layers=1, models=('one', 'two'))
+  rows = [
+    row | ({'k': 7} if row['model'] == 'two' else {})
+    for row in synthetic.rows(definition)
+  ]
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  results = analyses.analyze(run)
+  found = words(Elements(page.render_page(run.definition, run.scores, results)))
+  table = found.split('In numbers')[1].split('CKA, calibrated')[0]
+  assert 'last layer n 118 · mean of 6' in table
+  for name in ('one', 'two'):
+    (line,) = (
+      line.row
+      for line in results[0].headlines
+      if (line.model, line.measure) == (name, 'svcca')
+    )
+    value, floor, calibrated = (
+      f'{line[n]:.3f}' for n in ('value', 'floor', 'calibrated')
+    )
+    cell = (
+      f'encoder (untrained control) {calibrated} raw {value} · floor {floor}'
+    )
+    assert f'The {name} {cell}' in table
+  assert table.count('k 7') == 6
+
+
 def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
   assert len(ids) == 3 * (2 + 2 + 3 + 2)

@@ -53,6 +53,33 @@ def test_notes_warn_of_unequal_n_and_missing_cells():
   assert '1 of 1 points lack cells' in notes
 
 
+def test_notes_say_what_resource_classes_are():
+  definition = {'measures': {'cka': 'x.'}, 'resource_source': 'Our shares.'}
+  assert 'Our shares.' not in tables.notes([ROW], 'cka', definition)
+  classes = [ROW | {'level': 'class'}]
+  assert 'Our shares.' in tables.notes(classes, 'cka', definition)
+
+
+def test_models_stand_side_by_side_while_there_is_room():
+  models = [f'm{i}' for i in range(5)]
+  for count, columns, first in (
+    (1, 2, [('m0', 'value'), ('m0', 'calibrated')]),
+    (2, 2, [('m0', 'value'), ('m1', 'value')]),
+    (4, 4, [('m0', 'value'), ('m1', 'value')]),
+    (5, 2, [('m0', 'value'), ('m0', 'calibrated')]),
+  ):
+    names = models[:count]
+    titles = {name: {'title': name, 'trained': True} for name in names}
+    rows = [ROW | {'model': name} for name in names]
+    assert tables.columns(pa.Table.from_pylist(rows)) == columns
+    panels = tables.each_panel(
+      rows, {'value': 'raw', 'calibrated': 'calibrated'}, {'models': titles}
+    )
+    assert [(model, what) for model, _, what, _ in panels][:2] == first
+    assert len(panels) == 2 * count
+    assert all(own[0]['model'] == model for model, own, _, _ in panels)
+
+
 def test_in_order_follows_the_given_names_not_the_alphabet():
   table = pa.table({'name': ['low', 'high', 'low'], 'at': [2, 1, 1]})
   ordered = tables.in_order(table, {'name': ('high', 'low'), 'at': None})
@@ -75,6 +102,7 @@ def test_files_hold_the_scores_the_tables_and_the_headlines(run, tmp_path):
   summary = json.loads((tmp_path / 'summary.json').read_text())
   model = summary['models']['tiny']
   assert model['trained'] is False
+  assert model['demonstration'] == ''
   assert set(model['measures']) == set(synthetic.MEASURES)
   assert set(model['measures']['svcca']) == {
     *('text_speech', 'cross_lingual_text', 'cross_lingual_speech'),
