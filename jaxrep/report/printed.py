@@ -60,10 +60,15 @@ def render(title: str, columns: int, view: View) -> dict[str, bytes]:
     grid = page.subplots(rows, columns, squeeze=False, height_ratios=heights)
     for axis in grid.flat[len(view.panels) :]:
       axis.set_axis_off()
-    for axis, panel in zip(grid.flat, view.panels, strict=False):
+    for index, (axis, panel) in enumerate(
+      zip(grid.flat, view.panels, strict=False)
+    ):
       _DRAW[type(panel)](axis, panel)
       width = int(12 * wide) if isinstance(panel, Lines) else 30
       axis.set_title(textwrap.fill(panel.title, width), loc='left')
+      if index % columns and _same_scale(*view.panels[index - 1 : index + 1]):
+        axis.tick_params(labelleft=False)
+        axis.set_ylabel('')
     page.legend(
       handles=[_handle(key) for key in view.legend],
       loc='outside lower left',
@@ -82,6 +87,13 @@ def _save(page: figure.Figure, kind: str) -> bytes:
   undated = {'CreationDate': None} if kind == 'pdf' else None
   page.savefig(buffer, format=kind, metadata=undated)
   return buffer.getvalue()
+
+
+def _same_scale(left: Panel, right: Panel) -> bool:
+  """Whether the labels of the left one's value axis are the right one's."""
+  if not (isinstance(left, Lines) and isinstance(right, Lines)):
+    return False
+  return (left.ylabel, left.limits) == (right.ylabel, right.limits)
 
 
 def _height(panel: Panel) -> float:
