@@ -29,7 +29,8 @@ def models() -> list[str]:
         place = f'{one.checkpoint}; {one.licence}'
         parts.setdefault(place, []).append(modality)
     places = '; '.join(f'{", ".join(m)}: {p}' for p, m in parts.items())
-    lines.append(f'{name}: {row.title} ({places})')
+    note = f'. {row.note}' if row.note else ''
+    lines.append(f'{name}: {row.title} ({places}){note}')
   return lines
 
 
