@@ -8,28 +8,24 @@ from its lexicon and patterns, in five minutes on one core. It needs espeak-ng
 and libsndfile give the same bytes.
 """
 
-import dataclasses
 import io
 import json
 import pathlib
 import random
-import re
 import shutil
-import subprocess
 import sys
-import unicodedata
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import sentencepiece
 import soundfile
-import soxr
 from jaxtyping import Float32
 
 from jaxrep.data import sentences
 from jaxrep.data.sentences import Combination, Grammar
-from jaxrep.types import SAMPLE_RATE, InputError
+from jaxrep.data.synthesis import Voice, synthesise
+from jaxrep.types import SAMPLE_RATE
 
 SEED = 0
 WORDS = range(4, 21)
@@ -38,57 +34,8 @@ TOKENIZER_SENTENCES = 4000
 # Some 1.9 kB a second.
 OPUS = {'format': 'OGG', 'subtype': 'OPUS', 'compression_level': 0.97}
 
-ESPEAK_VOICES = {
-  'eng': 'en-us',
-  'rus': 'ru',
-  'hin': 'hi',
-  'arb': 'ar',
-  'cmn': 'cmn-latn-pinyin',  # plain `cmn` spells out characters in English
-  'swh': 'sw',
-  'ind': 'id',
-  'tur': 'tr',
-}
-_ESPEAK_RATE = 22_050
-
-
-@dataclasses.dataclass(frozen=True)
-class Voice:
-  """An espeak-ng variant, in words a minute and in pitch from 0 to 99."""
-
-  variant: str
-  speed: int
-  pitch: int
-
-
 # The same two in all languages, so that a speaker does not tell a language.
 VOICES = (Voice('m3', 180, 40), Voice('f2', 195, 60))
-
-# Respellings that bring espeak-ng 1.51 to read a text rightly: Arabic in pausal
-# form, Chinese characters of several readings, two Swahili words.
-_ARABIC_LETTER = '[^\\Wاوىءأإآ\u064b-\u0652]\u0651?'
-_RESPELLINGS = {
-  'arb': (
-    ('([\u064b-\u0650])\u0651', '\u0651\\1'),  # shadda before its vowel
-    ('([بوفك][\u064e\u0650])ال([^ل]\u0651)', r'\1\2'),  # bi-l-sh… → bi-sh-sh…
-    ('([بوفك][\u064e\u0650])ال', r'\1ل'),  # the article's alif is silent
-    ('ال([^ل])\u0651', r'ال\1'),  # it assimilates the article by itself
-    (f'({_ARABIC_LETTER})ي(?![اوى\u064b-\u0652])', '\\1\u0650ي'),
-    (f'({_ARABIC_LETTER})و(?![اوى\u064b-\u0652])', '\\1\u064fو'),
-    ('اء', '\u064eاء'),
-    ('ة(?![\u064b-\u0652])', ''),  # silent at a pause
-  ),
-  'cmn': (
-    ('音乐', '音月'),
-    ('睡觉', '睡叫'),
-    ('便宜', '胼宜'),
-    ('银行', '银航'),
-    ('首都', '首督'),
-    ('地', '弟'),
-    ('弹', '谈'),
-    ('只', '之'),
-  ),
-  'swh': (("ng'", 'ng'), (r'\b([Tt])angu\b', r'\1aangu')),
-}
 
 
 def bundle(folder: pathlib.Path = sentences.BUNDLED) -> None:
@@ -119,30 +66,6 @@ def choose_test(grammar: Grammar) -> list[Combination]:
     taken = set(firsts[-1].concepts)
     seconds.append(next(i for i in fitting if taken.isdisjoint(i.concepts)))
   return firsts + seconds
-
-
-def synthesise(
-  text: str, language: str, voice: Voice
-) -> Float32[np.ndarray, ' sample']:
-  """Speech at 16 kHz in [-1, 1]; of Arabic, give the vocalised text."""
-  command = [
-    'espeak-ng',
-    f'-v{ESPEAK_VOICES[language]}+{voice.variant}',
-    f'-s{voice.speed}',
-    f'-p{voice.pitch}',
-    '--stdout',
-    _respelled(text, language),
-  ]
-  try:
-    wave = subprocess.run(command, capture_output=True, check=True).stdout
-  except (OSError, subprocess.CalledProcessError) as error:
-    raise InputError(
-      f'espeak-ng cannot speak {language} ({error}). Install espeak-ng 1.51 '
-      '(Debian 12: apt-get install espeak-ng).'
-    ) from error
-  # Past the header, whose lengths are wrong where the output is a pipe.
-  samples = np.frombuffer(wave[44:], '<i2').astype(np.float32) / 2**15
-  return soxr.resample(_trimmed(samples), _ESPEAK_RATE, SAMPLE_RATE)
 
 
 def encode(samples: Float32[np.ndarray, ' sample'], serial: int) -> bytes:
@@ -216,22 +139,6 @@ def _manifest_rows(
 def _write_lines(path: pathlib.Path, rows: Iterator[tuple[str, ...]]) -> None:
   lines = ['\t'.join(row) + '\n' for row in rows]
   path.write_text(''.join(lines), 'utf-8', newline='\n')
-
-
-def _respelled(text: str, language: str) -> str:
-  text = unicodedata.normalize('NFC', text)
-  for pattern, replacement in _RESPELLINGS.get(language, ()):
-    text = re.sub(pattern, replacement, text)
-  return text
-
-
-def _trimmed(
-  samples: Float32[np.ndarray, ' sample'],
-) -> Float32[np.ndarray, ' kept']:
-  """Without the silence, but for 50 ms before and 100 ms behind."""
-  loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
-  start = max(0, loud[0] - _ESPEAK_RATE // 20)
-  return samples[start : loud[-1] + _ESPEAK_RATE // 10]
 
 
 def _numbered(ogg: bytes, serial: int) -> bytes:
