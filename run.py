@@ -2,7 +2,7 @@
 
     python run.py [job] [--flags]        python run.py [job] --help
 
-Jobs: all (default), plan, extract, compare, analyze, report, list.
+Jobs: all (default), plan, extract, compare, analyze, report, list, train.
 """
 
 import importlib
@@ -17,7 +17,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import app, logging
 
-from jaxrep import config
+from jaxrep import config, memory
 from jaxrep.jobs import JOBS
 from jaxrep.registry import lookup
 from jaxrep.types import InputError
@@ -51,4 +51,5 @@ def start(job, rest: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  memory.take_large_pages()
   main()
