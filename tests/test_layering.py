@@ -20,6 +20,7 @@ MAY = {
   'jaxrep.store': set(),
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
+  'jaxrep.memory': set(),
   'jaxrep.model_row': set(),
   'jaxrep.models': {'jaxrep.model_row'},
   'jaxrep.sources': {'ports'},
@@ -41,11 +42,16 @@ MAY = {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.inputs'),
     *('jaxrep.extract', 'jaxrep.mesh', 'jaxrep.opened'),
   },
+  'jaxrep.training': {
+    *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.mesh'),
+    *('jaxrep.audio', 'jaxrep.inputs', 'jaxrep.sources', 'jaxrep.tokenizers'),
+  },
   'jaxrep.analyses': {'jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'},
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
+    'jaxrep.training',
   },
 }
 DENIED = {

@@ -1,3 +1,6 @@
 """The jobs: each a module with a frozen `Config` and `run(config)`."""
 
-JOBS = ('all', 'plan', 'extract', 'compare', 'analyze', 'report', 'list')
+JOBS = (
+  *('all', 'plan', 'extract', 'compare', 'analyze', 'report', 'list'),
+  'train',
+)

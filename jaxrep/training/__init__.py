@@ -1,0 +1,1 @@
+"""Trains the bundled models: material, objectives, loop, checkpoints."""
