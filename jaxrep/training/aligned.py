@@ -16,11 +16,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxrep.training import batches
 from jaxrep.training.batches import Chosen
+from jaxrep.training.losses import info_nce
 from jaxrep.training.material import Material
 from jaxrep.training.networks import Networks, mean
 from jaxrep.training.recognition import Recogniser
 
-_SCALE = 20.0
 _PHONES_FIRST = 150
 """Steps before speech is compared, and again until that counts in full."""
 
@@ -33,13 +33,8 @@ class Head(nnx.Module):
 def batch(
   material: Material, chosen: Chosen, generator: np.random.Generator
 ) -> dict[str, Any]:
-  spoken = material.training
-  other = batches.other_language(spoken, chosen, generator)
   return {
-    'speech': batches.speech(spoken, chosen),
-    'phones': batches.phones(material, chosen),
-    'text': batches.text(spoken, chosen.language, chosen.sentence),
-    'translation': batches.text(spoken, other, chosen.sentence),
+    **batches.parallel(material, chosen, generator),
     'sentence': chosen.sentence,
   }
 
@@ -66,21 +61,6 @@ def loss(
     'speech-translation': listening * info_nce(heard, translation, sentence),
     'phones': networks.head.recogniser(taps, batch['phones']),
   }
-
-
-def info_nce(
-  a: Float[Array, 'row dim'],
-  b: Float[Array, 'row dim'],
-  sentence: Int[Array, ' row'],
-) -> Float[Array, '']:
-  """Mean of both directions; other rows of the same sentence are left out."""
-  same = sentence[:, None] == sentence[None]
-  twice = same & ~jnp.eye(len(a), dtype=bool)
-  scores = jnp.where(twice, -jnp.inf, _SCALE * (a @ b.T))
-  there, back = (
-    jnp.diagonal(jax.nn.log_softmax(scores, axis=axis)) for axis in (0, 1)
-  )
-  return -0.5 * (there.mean() + back.mean())
 
 
 def _direction(x: Float[Array, 'row dim']) -> Float[Array, 'row dim']:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -11,6 +11,9 @@ from jaxrep.inputs import pad
 from jaxrep.training.material import Material, Spoken
 
 GRID = 64
+UNKNOWN = 1
+"""The token that stands for a hidden one; no composed text holds it."""
+
 _POOL = 16
 
 
@@ -65,6 +68,20 @@ class Order:
     ]
     batches = np.concatenate(pools).reshape(self.epoch, self._rows)
     return list(generator.permutation(batches))
+
+
+def parallel(
+  material: Material, chosen: Chosen, generator: np.random.Generator
+) -> dict[str, Any]:
+  """Clips, their phones and text, and their text in another language."""
+  spoken = material.training
+  other = other_language(spoken, chosen, generator)
+  return {
+    'speech': speech(spoken, chosen),
+    'phones': phones(material, chosen),
+    'text': text(spoken, chosen.language, chosen.sentence),
+    'translation': text(spoken, other, chosen.sentence),
+  }
 
 
 def speech(spoken: Sequence[Spoken], chosen: Chosen) -> dict[str, np.ndarray]:

@@ -92,7 +92,8 @@ def prepare(folder: pathlib.Path, smallest: int) -> Material:
   """Reads the material, and first makes what of it is not in `folder` yet.
 
   Speech is kept as features, a memory-mapped file for each language, which is
-  named by all that it is made of.
+  named by the texts, the voices and the synthesiser. Whoever changes the front
+  end has to empty the folder.
 
   Args:
     folder: Where the features are kept.

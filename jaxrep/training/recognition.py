@@ -1,8 +1,8 @@
 """Phones, recognised half-way up the speech encoder.
 
 CTC (Graves et al., 2006) on the states of an inner layer, as an auxiliary to an
-objective on the encoder's output (Sanabria and Metze, 2018). Without it neither
-contrast nor translation finds a way into speech within a thousand steps.
+objective on the encoder's output (Sanabria and Metze, 2018). Without it,
+contrast had not begun to tell speech apart after 140 steps.
 """
 
 import jax.numpy as jnp

@@ -47,7 +47,6 @@ def recall(
 
 def embed(networks: Networks, spoken: tuple[Spoken, ...]) -> Vectors:
   """The mean output of either encoder, by language and modality."""
-
   graphdef, state = nnx.split(networks)
   longest = max(int(one.steps.max()) for one in spoken)
   vectors: Vectors = {}

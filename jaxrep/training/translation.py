@@ -16,10 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.training import batches
 from jaxrep.training.batches import Chosen
+from jaxrep.training.losses import cross_entropy
 from jaxrep.training.material import Material
 from jaxrep.training.networks import Networks, valid
 from jaxrep.training.recognition import Recogniser
-from jaxrep.training.unaligned import UNKNOWN, cross_entropy
 from ports.layers import (
   LayerNorm,
   Linear,
@@ -116,18 +116,10 @@ def batch(
   material: Material, chosen: Chosen, generator: np.random.Generator
 ) -> dict[str, Any]:
   """Text and speech of a sentence in one language, and it in another."""
-  spoken = material.training
-  other = batches.other_language(spoken, chosen, generator)
-  translation = batches.text(spoken, other, chosen.sentence)
-  forgotten = generator.random(translation['ids'].shape) < FORGOTTEN
+  both = batches.parallel(material, chosen, generator)
+  forgotten = generator.random(both['translation']['ids'].shape) < FORGOTTEN
   forgotten[:, 0] = False  # the language
-  return {
-    'speech': batches.speech(spoken, chosen),
-    'phones': batches.phones(material, chosen),
-    'text': batches.text(spoken, chosen.language, chosen.sentence),
-    'translation': translation,
-    'forgotten': forgotten,
-  }
+  return {**both, 'forgotten': forgotten}
 
 
 def loss(
@@ -145,7 +137,7 @@ def loss(
     'text': networks.read(**batch['text']),
     'speech': taps['speech/output'],
   }
-  known = jnp.where(batch['forgotten'], UNKNOWN, ids)[:, :-1]
+  known = jnp.where(batch['forgotten'], batches.UNKNOWN, ids)[:, :-1]
   written = valid(lengths - 1, ids.shape[1] - 1)
   terms = {
     name: cross_entropy(

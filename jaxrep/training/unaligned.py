@@ -4,7 +4,7 @@ Text: hidden tokens are told from the rest of the sentence (Devlin et al.,
 2019). Speech: the codes of hidden steps are told from what is heard around
 them (BEST-RQ, Chiu et al., 2022), a code by each state of the conformer, and
 the codes of eight steps by each state behind the length adaptor. No parameter
-is shared, and no sentence is seen in two languages or modalities together.
+is shared, and neither modality is told what the other holds.
 """
 
 from typing import Any
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrep.training import batches
 from jaxrep.training.batches import Chosen
+from jaxrep.training.losses import cross_entropy
 from jaxrep.training.material import Material
 from jaxrep.training.networks import Networks, valid
 from ports.layers import Linear
@@ -26,7 +27,7 @@ HIDDEN_TOKENS = 0.3
 HIDDEN_SPANS = 0.25
 _CODE_DIM = 16
 _WINDOW = 8
-UNKNOWN, _FIRST_PIECE = 1, 4
+_FIRST_PIECE = 4
 _NOISE = 0.1
 
 
@@ -41,7 +42,7 @@ class Head(nnx.Module):
 def batch(
   material: Material, chosen: Chosen, generator: np.random.Generator
 ) -> dict[str, Any]:
-  """The text is of other sentences than the speech."""
+  """The text is drawn without regard to the speech."""
   spoken = material.training
   rows = len(chosen.sentence)
   counts = np.array([len(one.tokens) for one in spoken])
@@ -70,7 +71,7 @@ def loss(
   """The terms that are summed."""
   del step
   text = batch['text']
-  shown = jnp.where(batch['hidden'], UNKNOWN, text['ids'])
+  shown = jnp.where(batch['hidden'], batches.UNKNOWN, text['ids'])
   states = networks.read(shown, text['lengths']).states
   logits = states @ networks.text.embed_tokens.embedding[...].T
   return {
@@ -115,14 +116,3 @@ def codes(
   book /= np.linalg.norm(book, axis=1, keepdims=True)
   projected = features @ jnp.asarray(projection, jnp.float32)
   return jnp.argmax(projected @ jnp.asarray(book.T, jnp.float32), axis=-1)
-
-
-def cross_entropy(
-  logits: Float[Array, 'row step code'],
-  wanted: Int[Array, 'row step'],
-  where: Bool[Array, 'row step'],
-) -> Float[Array, '']:
-  """Mean over the steps that count, in nats."""
-  scores = jax.nn.log_softmax(logits, axis=-1)
-  found = jnp.take_along_axis(scores, wanted[..., None], axis=-1)[..., 0]
-  return -jnp.sum(found * where) / jnp.maximum(where.sum(), 1)

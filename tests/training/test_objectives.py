@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrep.training import aligned, translation, unaligned
+from jaxrep.training import aligned, losses, translation, unaligned
 from jaxrep.training.batches import Order
 from jaxrep.training.networks import Networks, mean, split
 from jaxrep.training.recipes import RECIPES
@@ -113,17 +113,17 @@ def test_speech_is_compared_after_its_phones_are_known():
 def test_info_nce_of_counterparts_that_are_nearest_is_small():
   x = jnp.eye(8)
   sentence = jnp.arange(8)
-  assert aligned.info_nce(x, x, sentence) < 1e-6
-  assert aligned.info_nce(x, jnp.roll(x, 1, axis=0), sentence) > 19
-  both = aligned.info_nce(x, jnp.zeros((8, 8)), sentence)
+  assert losses.info_nce(x, x, sentence) < 1e-6
+  assert losses.info_nce(x, jnp.roll(x, 1, axis=0), sentence) > 19
+  both = losses.info_nce(x, jnp.zeros((8, 8)), sentence)
   np.testing.assert_allclose(both, np.log(8), rtol=1e-6)
 
 
 def test_info_nce_does_not_tell_a_sentence_from_itself():
   """Rows 0 and 1 are one sentence in two languages."""
   x = jnp.eye(4).at[1].set(jnp.eye(4)[0])
-  apart = aligned.info_nce(x, x, jnp.array([0, 1, 2, 3]))
-  same = aligned.info_nce(x, x, jnp.array([0, 0, 2, 3]))
+  apart = losses.info_nce(x, x, jnp.array([0, 1, 2, 3]))
+  same = losses.info_nce(x, x, jnp.array([0, 0, 2, 3]))
   assert apart > 0.3
   assert same < 1e-6
 
