@@ -1,17 +1,21 @@
-"""Synthetic speech of composed sentences, by an installed espeak-ng 1.51."""
+"""Synthetic speech of composed sentences, by an installed espeak-ng."""
 
 import dataclasses
+import functools
 import re
 import subprocess
 import unicodedata
 
 import numpy as np
 import soxr
+from absl import logging
 from jaxtyping import Float32
 
 from jaxrep.types import SAMPLE_RATE, InputError
 
-PROGRAM = 'espeak-ng 1.51'
+VERSION = '1.51'
+"""Of the espeak-ng that has spoken for the bundled corpus and models."""
+
 ESPEAK_VOICES = {
   'eng': 'en-us',
   'rus': 'ru',
@@ -63,6 +67,25 @@ _RESPELLINGS = {
 }
 
 
+@functools.cache
+def installed() -> str:
+  """The synthesiser with its version, which decides what is heard.
+
+  Raises:
+    InputError: espeak-ng is not there.
+  """
+  said = _output('espeak-ng', '--version').decode()
+  found = re.search(r'\d+(\.\d+)+', said)
+  version = found[0] if found else said.strip()
+  if version != VERSION:
+    logging.warning(
+      'espeak-ng %s may speak otherwise than %s, by which the bundled models '
+      'were trained.',
+      *(version, VERSION),
+    )
+  return f'espeak-ng {version}'
+
+
 def synthesise(
   text: str, language: str, voice: Voice
 ) -> Float32[np.ndarray, ' sample']:
@@ -84,12 +107,15 @@ def phones(text: str, language: str) -> list[str]:
 
 def _espeak(language: str, text: str, variant: str, *options: str) -> bytes:
   voice = f'-v{ESPEAK_VOICES[language]}{variant}'
-  command = ['espeak-ng', voice, *options, _respelled(text, language)]
+  return _output('espeak-ng', voice, *options, _respelled(text, language))
+
+
+def _output(*command: str) -> bytes:
   try:
     return subprocess.run(command, capture_output=True, check=True).stdout
   except (OSError, subprocess.CalledProcessError) as error:
     raise InputError(
-      f'espeak-ng cannot speak {language} ({error}). Install espeak-ng 1.51 '
+      f'espeak-ng cannot speak ({error}). Install espeak-ng {VERSION} '
       '(Debian 12: apt-get install espeak-ng).'
     ) from error
 

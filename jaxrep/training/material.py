@@ -174,7 +174,7 @@ def _made(
   texts = [sentences.render(grammar, one, language) for one in chosen]
   read = [sentences.vocalised(grammar, one, language) for one in chosen]
   said = list(zip(read, voices(language, variants), strict=False))
-  digest = hashlib.sha256(repr((synthesis.PROGRAM, said)).encode())
+  digest = hashlib.sha256(repr((synthesis.installed(), said)).encode())
   name = f'{language}-{digest.hexdigest()[:16]}'
   path, lengths = folder / f'{name}.npy', folder / f'{name}-steps.npy'
   if not path.exists():
@@ -192,7 +192,7 @@ def _phones(
   chosen: list[Combination],
 ) -> list[list[str]]:
   read = [sentences.vocalised(grammar, one, language) for one in chosen]
-  digest = hashlib.sha256(repr((synthesis.PROGRAM, read)).encode())
+  digest = hashlib.sha256(repr((synthesis.installed(), read)).encode())
   path = folder / f'{language}-{digest.hexdigest()[:16]}-phones.json'
   if not path.exists():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

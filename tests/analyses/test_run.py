@@ -45,6 +45,16 @@ def test_a_plan_made_after_the_scores_asks_for_a_new_comparison(tmp_path):
     runs.load_run(tmp_path)
 
 
+def test_a_plan_of_an_earlier_version_asks_for_the_whole_run(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  rows = synthetic.rows(definition)
+  for model in definition['models'].values():
+    del model['demonstration']
+  synthetic.write(tmp_path, definition, rows)
+  with pytest.raises(InputError, match='of an earlier jaxrep: run'):
+    runs.load_run(tmp_path)
+
+
 def test_scores_of_another_layout_name_the_missing_columns(tmp_path):
   definition = synthetic.definition(layers=1, languages=('eng',))
   synthetic.write(tmp_path, definition, synthetic.rows(definition))

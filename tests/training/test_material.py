@@ -1,14 +1,13 @@
 """What is trained on, and what is not."""
 
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
 from jaxrep import languages
 from jaxrep.audio.frontends import seamless_steps
-from jaxrep.data import open_corpus, sentences
+from jaxrep.data import open_corpus, sentences, synthesis
 from jaxrep.jobs import bundle
 from jaxrep.models import RESOURCES
 from jaxrep.training import material
@@ -79,15 +78,18 @@ def test_the_test_set_is_the_bundled_corpus():
     assert np.abs(both.std(axis=0) - 1).max() < 0.1
 
 
-def _espeak_ng_is_1_51() -> bool:
-  if not shutil.which('espeak-ng'):
-    return False
-  told = subprocess.run(['espeak-ng', '--version'], capture_output=True)
-  return b' 1.51 ' in told.stdout
+def test_another_version_of_the_synthesiser_is_told_of(monkeypatch, caplog):
+  for version in ('1.51', '1.52.0'):
+    said = f'eSpeak NG text-to-speech: {version}  Data at: /usr/share'
+    monkeypatch.setattr(synthesis, '_output', lambda *_, s=said: s.encode())
+    installed = synthesis.installed.__wrapped__()
+    assert installed == f'espeak-ng {version}'
+    warned = '1.52.0 may speak otherwise than 1.51' in caplog.text
+    assert warned == (version != '1.51')
 
 
 def test_material_is_made_once_or_says_what_it_needs(tmp_path, monkeypatch):
-  if not _espeak_ng_is_1_51():
+  if not shutil.which('espeak-ng'):
     with pytest.raises(InputError, match='Install espeak-ng'):
       material.prepare(tmp_path, 1)
     return
@@ -103,8 +105,11 @@ def test_material_is_made_once_or_says_what_it_needs(tmp_path, monkeypatch):
     # A phone is spoken in 40 to 160 ms.
     speed = one.steps / [len(row) for row in spelt]
     assert ((speed > 2) & (speed < 8)).all()
-  monkeypatch.setattr(material.synthesis, '_espeak', None)
+  monkeypatch.setattr(synthesis, '_espeak', None)
   again = material.prepare(tmp_path, 1)
   for old, new in zip(made.training, again.training, strict=True):
     np.testing.assert_array_equal(old.features, new.features)
     np.testing.assert_array_equal(old.tokens[0], new.tokens[0])
+  monkeypatch.setattr(synthesis, 'installed', lambda: 'espeak-ng 1.52.0')
+  with pytest.raises(TypeError):  # it would speak, which it cannot any more
+    material.prepare(tmp_path, 1)
