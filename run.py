@@ -2,7 +2,8 @@
 
     python run.py [job] [--flags]        python run.py [job] --help
 
-Jobs: all (default), plan, extract, compare, analyze, report, list, train.
+Jobs: all (default), plan, extract, compare, findings, analyze, report,
+list, train.
 """
 
 import importlib

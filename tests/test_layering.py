@@ -46,12 +46,16 @@ MAY = {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.mesh'),
     *('jaxrep.audio', 'jaxrep.inputs', 'jaxrep.sources', 'jaxrep.tokenizers'),
   },
-  'jaxrep.analyses': {'jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'},
+  'jaxrep.findings': {'jaxrep.similarity', 'jaxrep.stats'},
+  'jaxrep.analyses': {
+    *('jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'),
+    'jaxrep.findings',
+  },
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
-    'jaxrep.training',
+    *('jaxrep.training', 'jaxrep.findings'),
   },
 }
 DENIED = {
@@ -120,7 +124,8 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
   """Analyses do not import each other; networks only what they compose."""
   parts, target = module.split('.'), name.split('.')
   if parts[:2] == target[:2] == ['jaxrep', 'analyses'] and len(parts) == 3:
-    return [name] if target[2:] != ['run'] else []
+    # What several of them read alike.
+    return [name] if target[2:] not in (['run'], ['verdicts']) else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
     shared = {'loading', 'checkpoints', 'layers', 'convolutions', 'parallel'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())

@@ -56,6 +56,13 @@ ANALYSES = {
     'each language before and after the adaptor.',
     'a model with a length adaptor, and text and speech of one language',
   ),
+  'by_n': Analysis(
+    'jaxrep.analyses.by_n',
+    'The findings against the number of sentences',
+    'Whether a finding is there with few sentences, and whether it grows or '
+    'fades with more.',
+    '`python run.py findings` and a measure that it tests',
+  ),
 }
 
 

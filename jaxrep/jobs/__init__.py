@@ -2,5 +2,5 @@
 
 JOBS = (
   *('all', 'plan', 'extract', 'compare', 'analyze', 'report', 'list'),
-  'train',
+  *('findings', 'train'),
 )

@@ -1,4 +1,4 @@
-"""From parallel text and speech to a report: extract, compare, report.
+"""From parallel text and speech to a report: extract, compare, test, report.
 
     python run.py
     python run.py --models=seamless-m4t-v2-large --corpus=fleurs \
@@ -10,11 +10,11 @@ one architecture: three kinds of training and an untrained control.
 
 import dataclasses
 
-from jaxrep.jobs import compare, extract, report
+from jaxrep.jobs import compare, extract, findings, report, settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(extract.Config, compare.Config):
+class Config(extract.Config, compare.Config, settings.Findings):
   pass
 
 
@@ -23,10 +23,12 @@ def run(config: Config) -> None:
   from jaxrep.jobs.sides import compared
 
   compare.check(config)
+  findings.check(config)
   plan = extract.make_plan(config)
   compared(plan.definition, config.language_set)  # refuses before work is done
   extract.carry_out(plan, config)
   mesh.wait_for_all('extracted')
   compare.compare(config)
   if mesh.is_first():
+    findings.run(findings.of(config))
     report.run(report.Config(config.workdir))

@@ -111,16 +111,39 @@ class Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison(Ceiling):
+class Sampling(Workdir):
+  """What concerns all scores, of a map or of a finding."""
+
+  svcca_variance: float = flag(
+    0.99,
+    'Measures of components keep the fewest with this share of the variance.',
+  )
+  minimum_ids: int = flag(20, 'Fewest common sentences of a comparison.')
+  seed: int = flag(0, 'Of all that is random.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings(Sampling):
+  """How the findings are tested."""
+
+  findings_k: int = flag(
+    10, 'Components that both sides of every cell of a finding keep.'
+  )
+  findings_replicates: int = flag(
+    24, 'Subsets of the sentences for the intervals of the findings.'
+  )
+  smallest_effect: float = flag(
+    0.02, 'Smallest effect of interest: a verdict of no effect excludes it.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(Ceiling, Sampling):
   """What is compared with what, and how."""
 
   measures: tuple[str, ...] = flag(
     ('svcca', 'svcca_heldout', 'cka', 'cka_debiased'),
     'Similarity measures; `run.py list measures` shows them.',
-  )
-  svcca_variance: float = flag(
-    0.99,
-    'Measures of components keep the fewest with this share of the variance.',
   )
   svcca_k: int = flag(
     0, 'They keep this many components of each side; 0 for the share.'
@@ -143,7 +166,6 @@ class Comparison(Ceiling):
     'Compare the languages that all models read in all their modalities, or '
     'each model in its own.',
   )
-  minimum_ids: int = flag(20, 'Fewest common sentences of a comparison.')
   permutations: int = flag(
     8, 'Random pairings for a floor that has no closed form.'
   )
@@ -155,4 +177,3 @@ class Comparison(Ceiling):
     'Times that some sentences are left out, for intervals that have no '
     'closed form; layers with their counterparts only.',
   )
-  seed: int = flag(0, 'Of all that is random.')

@@ -4,7 +4,7 @@ A tile holds pairs of members of one block with members of another.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -78,20 +78,33 @@ class Cells:
         yield self.under(np.arange(orders.size), orders)[None]
 
   def without(
-    self, valid: Bool[np.ndarray, ' n']
-  ) -> Float[np.ndarray, ' cell']:
-    """The score of each cell on the valid sentences alone, with their own k.
+    self, valid: Bool[np.ndarray, ' n'], cuts: Sequence[int] = (0,)
+  ) -> Float[np.ndarray, 'cut cell']:
+    """The score of each cell on the valid sentences alone.
 
-    NaN where a side has no value without the others.
+    At each of `cuts` both sides keep so many components; 0 is their own choice
+    on these sentences. NaN where a side has no value without the others, or
+    fewer components than the cut.
     """
     first = second = self.blocks.refactored(self.rows, valid)
     if self.columns != self.rows:
       second = self.blocks.refactored(self.columns, valid)
-    k_a, k_b = (np.asarray(side.k) for side in (first, second))
-    items = self.items
-    items = items._replace(k_a=k_a[items.a], k_b=k_b[items.b])
-    defined = np.asarray(first.defined)[items.a]
-    defined &= np.asarray(second.defined)[items.b]
+    return np.stack([self._cut(first, second, cut) for cut in cuts])
+
+  def _cut(
+    self, first: Factors, second: Factors, cut: int
+  ) -> Float[np.ndarray, ' cell']:
+    places = ((first, self.items.a), (second, self.items.b))
+    defined = np.ones(len(self.items.a), bool)
+    for side, at in places:
+      defined &= np.asarray(side.defined)[at]
+      if cut:
+        defined &= np.asarray(side.rank)[at] >= cut
+    k_a, k_b = (
+      np.full(len(at), cut) if cut else np.asarray(side.k)[at]
+      for side, at in places
+    )
+    items = self.items._replace(k_a=k_a, k_b=k_b)
     return np.where(defined, self._scores(first, second, items), np.nan)
 
   def _factors(self) -> tuple[Factors, Factors]:

@@ -56,7 +56,10 @@ def on_subsets(
   key, every = jax.random.key(calibration.seed), np.ones(blocks.n, bool)
   subsets = _subsets(key, every, rounds, blocks.clusters)
   return np.array(
-    [[cells.without(mask) for mask in masks] for masks in np.asarray(subsets)]
+    [
+      [cells.without(mask)[0] for mask in masks]
+      for masks in np.asarray(subsets)
+    ]
   )
 
 
@@ -68,16 +71,20 @@ def _rounds(calibration: Calibration) -> int:
 def subset_error(
   cells: Cells, drawn: Float[np.ndarray, 'rounds groups cell']
 ) -> Float[np.ndarray, ' cell']:
-  """Standard error from `on_subsets`, or from differences of its columns.
+  """Standard error from `on_subsets`, or from differences of its columns."""
+  order = subset_order(cells.rule, cells.blocks.arguments.get('k', 0))
+  return intervals.subset_error(drawn, cells.blocks.units, order)
+
+
+def subset_order(rule: Measure, k: int) -> float:
+  """The order of `intervals.subset_error`, where k components are kept, or 0.
 
   SVCCA varies with several sentences at once; of other measures nothing was
   simulated, so they get the order that is on the safe side.
   """
-  order = 1.0
-  if cells.rule is canonical.SVCCA:
-    fixed = cells.blocks.arguments.get('k', 0) > 0
-    order = intervals.FIXED_K if fixed else intervals.VARIANCE_CUT
-  return intervals.subset_error(drawn, cells.blocks.units, order)
+  if rule is not canonical.SVCCA:
+    return 1.0
+  return intervals.FIXED_K if k else intervals.VARIANCE_CUT
 
 
 def _jackknife(

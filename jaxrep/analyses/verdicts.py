@@ -1,0 +1,64 @@
+"""What the `findings` job has found, as the report shows it."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from jaxrep.findings import FINDINGS
+from jaxrep.report.verdicts import Verdict
+from jaxrep.types import InputError
+
+FILES = {'findings': 'findings.parquet', 'by_n': 'findings_by_n.parquet'}
+_SAME = (
+  *('finding', 'model', 'measure', 'value', 'ci_low', 'ci_high', 'p'),
+  *('calibrated', 'calibrated_low', 'calibrated_high', 'calibrated_p'),
+  *('n', 'languages', 'verdict'),
+)
+
+
+def read(workdir: epath.PathLike) -> tuple[Verdict, ...]:
+  """The verdicts of a working folder, none before the job has run."""
+  return tuple(verdict(row) for row in rows(workdir, 'findings'))
+
+
+def rows(workdir: epath.PathLike, name: str) -> list[dict[str, Any]]:
+  """The rows of one of `FILES`, none if it is not there.
+
+  Raises:
+    InputError: it cannot be read, or has findings that are not known.
+  """
+  path = epath.Path(workdir) / FILES[name]
+  if not path.exists():
+    return []
+  again = f'run `python run.py findings --workdir={workdir}` again.'
+  try:
+    with path.open('rb') as file:
+      found = pq.read_table(file).to_pylist()
+  except (pa.ArrowInvalid, OSError) as error:
+    raise InputError(f'{path} cannot be read ({error}): {again}') from error
+  unknown = {row['finding'] for row in found} - set(FINDINGS)
+  if unknown:
+    raise InputError(
+      f'{path} has findings of another version ({", ".join(sorted(unknown))}): '
+      + again
+    )
+  return found
+
+
+def verdict(row: dict[str, Any]) -> Verdict:
+  """A row with what its finding claims; `effect` is the calibrated one."""
+  finding = FINDINGS[row['finding']]
+  low, high = row['k_min'], row['k_max']
+  notes = [row['note']] if row['note'] else []
+  if low != high:
+    notes.append(f'raw: k from {low} to {high}')
+  return Verdict(
+    claim=finding.claim,
+    statistic=finding.meaning,
+    effect=row['calibrated_effect'],
+    k=low if low == high else None,
+    note='; '.join(notes),
+    **{name: row[name] for name in _SAME},
+  )

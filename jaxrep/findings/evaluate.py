@@ -1,0 +1,191 @@
+"""Every finding of a model under every measure, as rows of a table."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrep.findings import FINDINGS, SMALLEST, statistics
+from jaxrep.findings.cells import Cell, Layout, Statistic
+from jaxrep.findings.estimates import Estimate, Estimates, estimate
+from jaxrep.findings.scores import (
+  MEASURES,
+  UNCENTRED,
+  Scores,
+  Settings,
+  Sides,
+  choose,
+  score,
+)
+from jaxrep.findings.verdicts import verdict
+
+Row = dict[str, Any]
+SHARES = (0.25, 0.5)
+"""Of the sentences, on which every main finding is computed again."""
+_HALVES = (0.0, 0.5), (0.5, 1.0)
+_NOT_MEASURED = 'not measured'
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """One model of a run, with what its store holds."""
+
+  name: str
+  layout: Layout
+  sides: Sides
+
+
+def evaluate(
+  model: Model, settings: Settings, smallest: float = SMALLEST
+) -> list[Row]:
+  """One row a finding and measure, on all sentences that all cells can have."""
+  rows: list[Row] = []
+  plain = _statistics(model.layout, picked=False, uncentred=False)
+  uncentred = _statistics(model.layout, picked=False, uncentred=True)
+  for measures, group in ((MEASURES, plain), (UNCENTRED, uncentred)):
+    for measure in measures:
+      rows += judge(model, group, measure, settings, smallest)
+  for measure in MEASURES:
+    rows += _picked(model, measure, settings, smallest)
+  order = {finding: i for i, finding in enumerate(FINDINGS)}
+  return sorted(rows, key=lambda row: order[row['finding']])
+
+
+def by_n(
+  model: Model, settings: Settings, smallest: float = SMALLEST
+) -> list[Row]:
+  """The main findings on nested parts of the sentences, `SHARES` of them."""
+  found = _statistics(model.layout, picked=False, uncentred=False)
+  main = {name: one for name, one in found.items() if '.' not in name}
+  return [
+    row
+    for share in SHARES
+    for measure in MEASURES
+    for row in judge(model, main, measure, settings, smallest, (0.0, share))
+  ]
+
+
+def _statistics(
+  layout: Layout, picked: bool, uncentred: bool
+) -> dict[str, Statistic | None]:
+  return {
+    name: getattr(statistics, finding.statistic)(layout)
+    for name, finding in FINDINGS.items()
+    if (finding.picked, finding.uncentred) == (picked, uncentred)
+  }
+
+
+def judge(
+  model: Model,
+  wanted: Mapping[str, Statistic | None],
+  measure: str,
+  settings: Settings,
+  smallest: float,
+  share: tuple[float, float] = (0.0, 1.0),
+) -> Iterator[Row]:
+  """A row of each wanted finding; SVCCA gives two, as of `scores.score`."""
+  there = {key: one for key, one in wanted.items() if one is not None}
+  cells = _cells(there.values())
+  each: Mapping[str, Scores | None] = {measure: None}
+  if cells:
+    sentences = choose(model.sides, cells, settings, share)
+    each = score(model.sides, cells, measure, sentences, settings)
+  for name, scores in each.items():
+    for finding, statistic in wanted.items():
+      head = {'finding': finding, 'model': model.name, 'measure': name}
+      found: Estimates | str = 'the model or its languages do not have this'
+      if statistic is not None and scores is not None:
+        found = estimate(statistic, cells, scores)
+      if isinstance(found, str):
+        yield head | _nothing(found)
+      else:
+        yield head | _row(found, scores, statistic, smallest)
+
+
+def _picked(
+  model: Model, measure: str, settings: Settings, smallest: float
+) -> Iterator[Row]:
+  """The findings on a layer that is picked on one half of the sentences."""
+  names = [key for key, one in FINDINGS.items() if one.picked]
+  lowest = _lowest(model, measure, settings)
+  wanted: dict[str, Statistic | None] = dict.fromkeys(names)
+  tap = ''
+  if lowest is not None:
+    tap = model.layout.layers[1 + lowest][1]
+    for key in names:
+      make = getattr(statistics, FINDINGS[key].statistic)
+      wanted[key] = make(model.layout, lowest)
+  rows = judge(model, wanted, measure, settings, smallest, _HALVES[1])
+  for row in rows:
+    yield row | {'note': row['note'] or f'picked: {tap}'}
+
+
+def _lowest(model: Model, measure: str, settings: Settings) -> int | None:
+  """The inner layer where text and speech are least alike, on one half.
+
+  By the calibrated score.
+  """
+  layers = statistics.by_layer(model.layout)
+  cells = _cells(layers)
+  if not cells:
+    return None
+  half = choose(model.sides, cells, settings, _HALVES[0])
+  once = dataclasses.replace(settings, rounds=1)
+  scores = score(model.sides, cells, measure, half, once)[measure]
+  heights = [np.mean(one.matrix(cells) @ scores.calibrated) for one in layers]
+  return int(np.nanargmin(heights)) if np.isfinite(heights).any() else None
+
+
+def _cells(wanted: Any) -> tuple[Cell, ...]:
+  each = (one.cells for one in wanted)
+  return tuple(dict.fromkeys(itertools.chain.from_iterable(each)))
+
+
+def _nothing(reason: str) -> Row:
+  numbers = dict.fromkeys((*_numbers('', None), *_numbers('calibrated', None)))
+  sizes = dict.fromkeys(('n', 'k_min', 'k_max'))
+  return (
+    numbers
+    | sizes
+    | {
+      'units': 0,
+      'verdict': _NOT_MEASURED,
+      'note': reason,
+    }
+  )
+
+
+def _row(
+  found: Estimates, scores: Scores, statistic: Statistic, smallest: float
+) -> Row:
+  raw, calibrated = found.raw, found.calibrated
+  missing = len(statistic.units) - found.units
+  low, high = scores.k
+  return {
+    **_numbers('', raw),
+    **_numbers('calibrated', calibrated),
+    'n': scores.n,
+    'k_min': low or None,
+    'k_max': high or None,
+    'languages': found.languages,
+    'verdict': verdict(raw.interval, calibrated.interval, smallest),
+    'note': f'without {missing} units that lack a score' if missing else '',
+  }
+
+
+def _numbers(prefix: str, one: Estimate | None) -> Row:
+  """The columns of an estimate: raw ones, or calibrated ones."""
+  names = ('value', 'ci_low', 'ci_high', 'p', 'effect')
+  names = (*names, 'languages_low', 'languages_high')
+  if prefix:
+    names = tuple(
+      prefix if name == 'value' else f'{prefix}_{name.removeprefix("ci_")}'
+      for name in names
+    )
+  if one is None:
+    return dict.fromkeys(names)
+  over = one.over_languages or (None, None)
+  values: Sequence[Any] = (one.value, *one.interval, one.p, one.effect, *over)
+  return dict(zip(names, values, strict=True))

@@ -1,0 +1,137 @@
+"""Tests the study's findings on the store: statistics, intervals, verdicts.
+
+    python run.py findings --workdir=runs/one --findings_k=20
+
+Writes findings.parquet (a row a finding, model and measure) and
+findings_by_n.parquet (the main findings on parts of the sentences), which the
+report shows. Every cell of a finding is scored on equally many sentences and
+with one k, again on subsets of them that all cells share, and before and after
+calibration. Half a minute on two cores for the bundled models and corpus.
+"""
+
+import collections
+import dataclasses
+from typing import Any
+
+from absl import logging
+
+from jaxrep.jobs import settings
+from jaxrep.types import InputError
+
+_NAMES = ('finding', 'model', 'measure', 'verdict', 'note')
+_SIZES = ('n', 'k_min', 'k_max', 'languages')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Findings):
+  pass
+
+
+def of(config: settings.Findings) -> Config:
+  """What concerns this job of another job's flags."""
+  names = [field.name for field in dataclasses.fields(Config)]
+  return Config(**{name: getattr(config, name) for name in names})
+
+
+def run(config: Config) -> None:
+  from jaxrep.analyses.verdicts import FILES
+  from jaxrep.findings import evaluate
+  from jaxrep.jobs import definition
+
+  chosen = check(config)
+  defined = definition.read(config.workdir)
+  if 'compared_languages' not in defined:
+    raise InputError(
+      f'{config.workdir} was not compared yet: run `python run.py compare '
+      f'--workdir={config.workdir}` first.'
+    )
+  rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
+  for name in defined['models']:
+    model = _model(defined, name, config.workdir)
+    rows['findings'] += evaluate.evaluate(model, chosen, config.smallest_effect)
+    rows['by_n'] += evaluate.by_n(model, chosen, config.smallest_effect)
+    logging.info('%s: findings tested.', name)
+  _write(rows, config.workdir)
+  counts = collections.Counter(row['verdict'] for row in rows['findings'])
+  print('Findings:', ', '.join(f'{n} {what}' for what, n in counts.items()))
+
+
+def check(config: settings.Findings):
+  """What the flags ask for, or why they cannot."""
+  from jaxrep.findings.scores import Settings
+  from jaxrep.stats.intervals import GROUPS
+
+  least = {'findings_k': 1, 'findings_replicates': 12, 'minimum_ids': 3}
+  for flag, number in least.items():
+    if getattr(config, flag) < number:
+      raise InputError(
+        f'--{flag}={getattr(config, flag)}: give {number} or more.'
+      )
+  if not config.smallest_effect > 0:
+    raise InputError(
+      f'--smallest_effect={config.smallest_effect}: give a number above 0.'
+    )
+  return Settings(
+    k=config.findings_k,
+    rounds=-(-config.findings_replicates // GROUPS),
+    variance=config.svcca_variance,
+    minimum=config.minimum_ids,
+    seed=config.seed,
+  )
+
+
+def _model(defined: dict[str, Any], name: str, workdir: str):
+  """What is compared of a model, and its states."""
+  from jaxrep.findings.cells import Layout
+  from jaxrep.findings.evaluate import Model
+  from jaxrep.findings.scores import Held
+  from jaxrep.jobs import sides
+
+  described = defined['models'][name]
+  covered = described['languages']
+  languages = tuple(
+    one
+    for one in defined['compared_languages']
+    if one in covered['text'] and one in covered['speech']
+  )
+  counterparts = described['counterparts']
+  adaptor = [
+    (counterparts[tap], tap)
+    for tap in described['adaptor'].values()
+    if tap in counterparts
+  ]
+  layout = Layout(
+    languages,
+    defined['resource_classes'],
+    tuple((text, speech) for speech, text in counterparts.items()),
+    tuple(adaptor) if len(adaptor) == 2 else None,
+  )
+  held = sides.read(defined, workdir, name, languages, None)
+  return Model(
+    name,
+    layout,
+    {side: Held(one.ids, one.states) for side, one in held.items()},
+  )
+
+
+def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
+  """All files, each whole or not at all."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+  from etils import epath
+
+  from jaxrep.analyses.verdicts import FILES
+
+  def kind(column: str) -> pa.DataType:
+    if column in _NAMES:
+      return pa.string()
+    return pa.int32() if column in _SIZES else pa.float64()
+
+  for name, file in FILES.items():
+    columns = rows[name][0] if rows[name] else _NAMES
+    schema = pa.schema([(column, kind(column)) for column in columns])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows[name], schema), sink)
+    new = epath.Path(workdir) / f'{file}.new'
+    new.write_bytes(sink.getvalue().to_pybytes())
+    new.replace(epath.Path(workdir) / file)

@@ -1,0 +1,158 @@
+"""What is planted is found, and what is not planted is not."""
+
+import numpy as np
+import pytest
+
+from jaxrep.findings import SMALLEST, statistics
+from jaxrep.findings.evaluate import SHARES, by_n, evaluate, judge
+from jaxrep.findings.scores import MEASURES, Settings
+from tests.findings import planted
+from tests.findings.planted import CLASSES, LAYERS, Parts
+
+SETTINGS = Settings(k=6, rounds=3, splits=2)
+CALIBRATED = (*MEASURES[1:], 'svcca_k')
+MAIN = ('1', '2', '3', '4')
+
+
+def evaluate_one(model, statistic, measure):
+  return list(judge(model, {'1': statistic}, measure, SETTINGS, SMALLEST))
+
+
+def found(model, settings=SETTINGS):
+  rows = evaluate(model, settings)
+  return {(row['finding'], row['measure']): row for row in rows}
+
+
+def as_reported(language, modality, layer):
+  """All four findings, as the study reports them.
+
+  Convergence after a dip, an adaptor that helps but for the low class, speech
+  with less in common across languages, and more of its own kind than language.
+  """
+  strength = (0.5, 0.2, 0.3, 0.4, 0.8)[layer]
+  if modality == 'text':
+    return Parts(common=strength, kind=0.6)
+  if layer == LAYERS - 1 and CLASSES[language] == 'low':
+    strength = 0.4
+  return Parts(common=0.8 * strength, kind=0.2)
+
+
+@pytest.fixture(scope='module')
+def study():
+  return found(planted.model(as_reported, n=192, adaptor=True))
+
+
+@pytest.mark.parametrize('measure', CALIBRATED)
+@pytest.mark.parametrize(
+  'finding', [*MAIN, '1.dip', '1.rise', '1.resource', '2.resource', '3.last']
+)
+def test_each_finding_that_is_planted_holds(study, finding, measure):
+  row = study[finding, measure]
+  assert row['verdict'] == 'holds', row
+  assert row['ci_low'] < row['value'] < row['ci_high']
+  assert row['calibrated_low'] < row['calibrated'] < row['calibrated_high']
+  assert row['calibrated_p'] < 0.05
+  assert row['n'] == (96 if finding in ('1.dip', '1.rise') else 192)
+  assert row['languages'] == (4 if finding == '1.resource' else 6)
+
+
+def test_the_layer_of_the_dip_is_found(study):
+  for measure in CALIBRATED:
+    assert study['1.dip', measure]['note'] == 'picked: speech/1'
+
+
+def test_a_published_score_is_judged_after_calibration_at_the_fixed_k(study):
+  for finding in MAIN:
+    published, fixed = (study[finding, m] for m in ('svcca', 'svcca_k'))
+    assert published['calibrated'] == fixed['calibrated']
+    assert published['value'] != fixed['value']
+    assert fixed['k_min'] == fixed['k_max'] == 6
+    assert published['k_min'] > 20
+
+
+def turned(language, modality, layer):
+  """The four findings turned round."""
+  strength = (0.9, 0.7, 0.6, 0.5, 0.3)[layer]
+  if modality == 'text':
+    return Parts(common=strength, own=0.7)
+  return Parts(common=strength, own=0.7, kind=0.8)
+
+
+def test_what_is_planted_the_other_way_round_is_reversed():
+  rows = found(planted.model(turned, n=192, adaptor=True))
+  for measure in ('svcca_k', 'cka_debiased'):
+    verdicts = {one: rows[one, measure]['verdict'] for one in MAIN}
+    assert verdicts == dict.fromkeys(MAIN, 'reversed')
+
+
+def nothing(language, modality, layer):
+  return Parts()
+
+
+def more_components(rows, modality, layer, generator):
+  """Two strong directions that fade with depth: k grows, and chance with it."""
+  rows = rows.copy()
+  rows[:, :2] *= 10 ** (2 - layer / 2)
+  return rows
+
+
+def less_uneven(rows, modality, layer, generator):
+  """Norms that are uneven at first: chance grows as they become even."""
+  norms = generator.lognormal(0, 0.35 * (LAYERS - 1 - layer), len(rows))
+  return rows * norms[:, None]
+
+
+@pytest.mark.parametrize(
+  'shape,measure,rises',
+  [(more_components, 'svcca', 0.2), (less_uneven, 'svcca_k', 0.02)],
+)
+def test_where_raw_svcca_sees_convergence_calibration_sees_none(
+  shape, measure, rises
+):
+  """Nothing is shared at any layer; only what chance gives rises."""
+  raw, calibrated = [], []
+  for seed in range(6):
+    model = planted.model(nothing, n=192, shape=shape, seed=seed)
+    cells = statistics.convergence(model.layout)
+    rows = evaluate_one(model, cells, 'svcca')
+    row = next(row for row in rows if row['measure'] == measure)
+    raw.append(row['value'])
+    calibrated.append(row['calibrated'])
+    if measure == 'svcca':
+      assert row['k_max'] > row['k_min'] + 10
+      assert row['ci_low'] > 0
+  assert min(raw) > rises
+  errors = np.std(calibrated, ddof=1) / len(calibrated) ** 0.5
+  assert abs(np.mean(calibrated)) < 3 * errors
+  assert np.mean(raw) > 2 * abs(np.mean(calibrated))
+
+
+def test_findings_on_parts_of_the_sentences_are_of_nested_sets(study):
+  model = planted.model(as_reported, n=192, adaptor=True)
+  rows = by_n(model, SETTINGS)
+  assert {row['n'] for row in rows} == {round(192 * s) for s in SHARES}
+  assert {row['finding'] for row in rows} == set(MAIN)
+  wide = [
+    next(
+      row['calibrated_high'] - row['calibrated_low']
+      for row in rows
+      if (row['finding'], row['measure'], row['n']) == ('1', 'cka_debiased', n)
+    )
+    for n in (48, 96)
+  ]
+  whole = study['1', 'cka_debiased']
+  assert wide[0] > wide[1] > whole['calibrated_high'] - whole['calibrated_low']
+
+
+def test_a_model_without_an_adaptor_or_classes_is_told_so():
+  model = planted.model(as_reported, n=48)
+  bare = model.layout._replace(classes={})
+  rows = found(
+    type(model)(model.name, bare, model.sides),
+    Settings(k=4, rounds=2, splits=1),
+  )
+  for finding in ('2', '2.resource', '1.resource'):
+    row = rows[finding, 'cka_debiased']
+    assert row['verdict'] == 'not measured'
+    assert row['note'] == 'the model or its languages do not have this'
+    assert row['value'] is None
