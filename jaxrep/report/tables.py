@@ -375,14 +375,16 @@ def write_tables(
   scores: pa.Table,
   definition: Mapping[str, Any],
   workdir: epath.Path,
+  findings: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes scores.csv, one CSV per analysis in tables/, and summary.json."""
+  """Writes scores.csv, tables/<analysis>.csv, and summary.json."""
   write_csv(scores, workdir / 'scores.csv')
   folder = workdir / 'tables'
   folder.mkdir(parents=True, exist_ok=True)
   for result in results:
     write_csv(result.table, folder / f'{result.name}.csv')
-  text = json.dumps(summary(results, definition), indent=2, ensure_ascii=False)
+  content = summary(results, definition) | {'findings': findings or {}}
+  text = json.dumps(content, indent=2, ensure_ascii=False)
   (workdir / 'summary.json').write_text(text + '\n')
 
 

@@ -29,14 +29,24 @@ class Elements(html.parser.HTMLParser):
     if self._inside not in ('script', 'style'):
       self.text.append(data)
     elif self._inside == 'script' and data.startswith('{"'):
-      self.panels = json.loads(data)
+      embedded = json.loads(data)
+      self.texts, self.panels = embedded['texts'], embedded['panels']
 
 
-def render(folder, definition):
+def spelled(places, texts):
+  """The hover texts of a trace, which holds their places."""
+  if isinstance(places, list):
+    return [spelled(one, texts) for one in places]
+  return texts[places]
+
+
+def render(folder, definition, findings=()):
   rows = synthetic.rows(definition)
   run = runs.load_run(synthetic.write(folder, definition, rows))
   results = analyses.analyze(run)
-  return Elements(page.render_page(run.definition, run.scores, results))
+  return Elements(
+    page.render_page(run.definition, run.scores, results, findings)
+  )
 
 
 @pytest.fixture(scope='module')
@@ -94,19 +104,28 @@ def test_plotly_is_embedded_once(text):
 def test_links_lead_to_files_of_the_run(folder, elements):
   links = [a['href'] for tag, a in elements.tags if tag == 'a']
   assert len(links) > 10
+  anchors = {a['id'] for _, a in elements.tags if 'id' in a}
+  assert {link[1:] for link in links if link[0] == '#'} <= anchors
+  links = [link for link in links if link[0] != '#']
   for link in links:
     assert (folder / link).stat().st_size > 0, link
 
 
 def test_the_first_screen_says_what_this_is(elements):
-  head = words(elements).split('In numbers')[0]
+  head, rest = words(elements).split('What was compared, and how', 1)
   for phrase in (
-    *('The tiny encoder', 'Untrained control: random weights'),
-    *('Synthetic speech', 'Made-up corpus', '6: English, German, Hindi'),
-    *('n = 118 in each comparison', 'How to read it.', 'Calibrated'),
-    *('Fewer than 250 sentences per language.', 'SVCCA', 'debiased CKA'),
+    *(page.QUESTION, 'The tiny encoder', 'in 6 languages'),
+    *('Untrained control: random weights', 'Synthetic speech'),
+    *('n = 118 sentences of Made-up corpus', 'SVCCA', 'debiased CKA'),
+    *('Few sentences: n = 118', 'k differs between cells'),
+    *('27 examples left out', 'Text against speech, by layer'),
   ):
-    assert phrase in head
+    assert phrase in head, phrase
+  for phrase in (
+    *('6: English, German, Hindi', 'n = 118 in each comparison'),
+    *('How to read it.', 'Fewer than 250 sentences per language.'),
+  ):
+    assert phrase in rest, phrase
 
 
 def test_a_trained_model_and_human_speech_carry_no_label(tmp_path):
@@ -121,7 +140,8 @@ def test_models_for_demonstration_are_told_from_released_ones(tmp_path):
   definition = synthetic.definition(layers=1, models=('one', 'two', 'three'))
   for name, what in (('one', 'Toys, made here'), ('two', 'Toys, made here')):
     definition['models'][name] |= {'trained': True, 'demonstration': what}
-  head, rest = words(render(tmp_path, definition)).split('In numbers')
+  found = words(render(tmp_path, definition))
+  head, rest = found.split('How similar the text and the speech', 1)
   for phrase in (
     '3 models: the same sentence',
     'Toys, made here: The one encoder, The two encoder',
@@ -144,7 +164,7 @@ def test_several_models_are_rows_of_one_table(tmp_path):
   run = runs.load_run(synthetic.write(tmp_path, definition, rows))
   results = analyses.analyze(run)
   found = words(Elements(page.render_page(run.definition, run.scores, results)))
-  table = found.split('In numbers')[1].split('CKA, calibrated')[0]
+  table = found.split('SVCCA, calibrated')[1].split('CKA, calibrated')[0]
   assert table.count('layer n 118 · mean of 6') == 1  # for all its rows
   assert table.count('n 118') == 6
   for name in ('one', 'two'):
@@ -168,11 +188,27 @@ def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   assert len(ids) == 3 * (2 + 2 + 3 + 2)
   assert set(ids) == set(elements.panels)
   for panel in elements.panels.values():
-    go.Figure(panel)
+    data = [
+      trace | {'text': spelled(trace['text'], elements.texts)}
+      if 'text' in trace
+      else trace
+      for trace in panel['data']
+    ]
+    assert any('<br>raw ' in str(trace.get('text')) for trace in data)
+    go.Figure(panel | {'data': data})
+
+
+def test_a_hover_text_stands_once_in_the_page(elements):
+  assert len(elements.texts) == len(set(elements.texts))
+  raw, calibrated = (
+    elements.panels[f'layer_map-svcca-{i}']['data'][0]['text'] for i in (1, 3)
+  )
+  assert raw == calibrated
+  assert max(map(max, raw)) < len(elements.texts)
 
 
 def test_one_measure_is_shown_and_each_has_a_button(elements):
-  buttons = [a['data-show'] for tag, a in elements.tags if tag == 'button']
+  buttons = [a['data-show'] for _, a in elements.tags if 'data-show' in a]
   assert buttons == ['svcca', 'cka', 'cka_debiased']
   shown = {
     a['data-measure']
@@ -185,9 +221,7 @@ def test_one_measure_is_shown_and_each_has_a_button(elements):
 def test_headline_numbers_are_those_of_the_summary(folder, elements):
   summary = json.loads((folder / 'summary.json').read_text())
   quantities = summary['models']['tiny']['measures']['svcca']
-  table = (
-    words(elements).split('In numbers')[1].split('Text against speech, by')[0]
-  )
+  table = words(elements).split('In numbers')[-1].split('CKA')[0]
   for name in ('text_speech', 'cross_lingual_text', 'adaptor_before'):
     row = quantities[name]
     numbers = [row[n] for n in ('value', 'floor', 'calibrated')]

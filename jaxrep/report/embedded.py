@@ -1,0 +1,54 @@
+"""The figures inside of the page: one JSON text, every hover text once."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import markupsafe
+
+from jaxrep.report import interactive, tables
+
+
+def panel_id(name: str, measure: str, index: int) -> str:
+  """Of the element that holds a panel; `index` counts from 1."""
+  return f'{stem(name, measure)}-{index}'
+
+
+def stem(name: str, measure: str) -> str:
+  """'text_speech-svcca', or 'text_speech' of what no measure changes."""
+  return f'{name}-{measure}' if measure else name
+
+
+def panels_json(results: Iterable[tables.Result]) -> markupsafe.Markup:
+  """{'texts': […], 'panels': {id: …}}, safe inside a script element.
+
+  The raw and the calibrated panel of a figure say the same of a cell, so a
+  trace's `text` holds places in `texts`.
+  """
+  texts: dict[str, int] = {}
+  panels = {}
+  for result in results:
+    for measure, view in result.figure.views.items():
+      for index, panel in enumerate(view.panels, 1):
+        drawn = interactive.panel_json(panel)
+        drawn['data'] = [_pooled(trace, texts) for trace in drawn['data']]
+        panels[panel_id(result.name, measure, index)] = drawn
+  text = json.dumps(
+    {'texts': list(texts), 'panels': panels},
+    ensure_ascii=False,
+    separators=(',', ':'),
+  )
+  text = text.replace('</', '<\\/').replace('<!--', '\\u003c!--')
+  return markupsafe.Markup(text)
+
+
+def _pooled(trace: Mapping[str, Any], texts: dict[str, int]) -> dict[str, Any]:
+  if 'text' not in trace:
+    return dict(trace)
+  return trace | {'text': _places(trace['text'], texts)}
+
+
+def _places(found: str | Sequence[Any], texts: dict[str, int]) -> Any:
+  if isinstance(found, str):
+    return texts.setdefault(found, len(texts))
+  return [_places(one, texts) for one in found]
