@@ -33,7 +33,7 @@ class Browser:
     read, theirs_out = os.pipe()
     theirs_in, write = os.pipe()
     command = [
-      *('sh', '-c', f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', 'sh'),
+      *('bash', '-c', f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', 'bash'),
       *(path, '--headless', '--remote-debugging-pipe', '--disable-gpu'),
       *('--no-first-run', '--disable-background-networking'),
       *('--hide-scrollbars', f'--user-data-dir={self._profile.name}'),

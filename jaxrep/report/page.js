@@ -1,4 +1,4 @@
-const {texts, panels} = JSON.parse(document.getElementById('panels').textContent);
+let texts, panels;
 const options = {responsive: true, displaylogo: false, displayModeBar: false};
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const chosen = {measure: '', only: ''};
@@ -15,6 +15,7 @@ function draw(plot) {
 }
 
 const visible = () => all('.plot').filter((plot) => plot.offsetParent);
+const drawn = () => visible().filter((plot) => plot.data);
 
 function refresh() {
   for (const part of all('[data-measure]')) {
@@ -31,7 +32,7 @@ function refresh() {
   for (const button of all('[data-only]')) {
     button.setAttribute('aria-pressed', button.dataset.only === chosen.only);
   }
-  visible().forEach(draw);
+  if (panels) visible().forEach(draw);
 }
 
 function choose(change) {
@@ -104,12 +105,25 @@ for (const button of all('[data-copy]')) {
 // A plot has the width that it was drawn at: for print it is drawn at paper's.
 addEventListener('beforeprint', () => {
   document.body.classList.add('printing');
-  for (const plot of visible()) Plotly.relayout(plot, {width: plot.clientWidth});
+  for (const plot of drawn()) Plotly.relayout(plot, {width: plot.clientWidth});
 });
 addEventListener('afterprint', () => {
   document.body.classList.remove('printing');
-  for (const plot of visible()) Plotly.relayout(plot, {width: null, autosize: true});
+  for (const plot of drawn()) Plotly.relayout(plot, {width: null, autosize: true});
 });
+
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const json = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Response(json).json();
+}
 
 chosen.measure = document.querySelector('[data-show]')?.dataset.show ?? '';
 refresh();
+unpack(document.getElementById('panels').textContent).then((found) => {
+  ({texts, panels} = found);
+  refresh();
+}, (error) => {
+  for (const plot of all('.plot')) plot.textContent = 'Not drawn: see the PDF or PNG.';
+  throw error;
+});

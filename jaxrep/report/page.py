@@ -172,7 +172,7 @@ def _figures(
       for result in results
       for measure in result.figure.views
     },
-    'panels': embedded.panels_json(results),
+    'panels': embedded.panels_packed(results),
   }
 
 

@@ -1,5 +1,7 @@
 """report.html: complete, self-contained, and honest about what it shows."""
 
+import base64
+import gzip
 import html.parser
 import json
 import re
@@ -28,8 +30,8 @@ class Elements(html.parser.HTMLParser):
   def handle_data(self, data):
     if self._inside not in ('script', 'style'):
       self.text.append(data)
-    elif self._inside == 'script' and data.startswith('{"'):
-      embedded = json.loads(data)
+    elif self._inside == 'script' and data.startswith('H4sI'):
+      embedded = json.loads(gzip.decompress(base64.b64decode(data)))
       self.texts, self.panels = embedded['texts'], embedded['panels']
 
 
