@@ -52,6 +52,7 @@ class Browser:
     self._buffer = b''
     self.requests: list[str] = []
     self.complaints: list[str] = []
+    self.width = 0
     target = self.call('Target.createTarget', url='about:blank')['targetId']
     attached = self.call('Target.attachToTarget', targetId=target, flatten=True)
     self._session = attached['sessionId']
@@ -71,6 +72,7 @@ class Browser:
     """Loads a file at a width in CSS pixels, as a telephone's below 500."""
     self.requests.clear()
     self.complaints.clear()
+    self.width = width
     self.call(
       'Emulation.setDeviceMetricsOverride',
       width=width,

@@ -36,13 +36,8 @@ function refresh() {
 }
 
 function choose(change) {
-  // What is being read stays where it is, however much above it changes.
-  const nav = document.querySelector('nav').getBoundingClientRect().bottom;
-  const read = all('main > section').find((s) => s.getBoundingClientRect().bottom > nav);
-  const before = read?.getBoundingClientRect().top;
   Object.assign(chosen, change);
   refresh();
-  if (read && before < 0) scrollBy(0, read.getBoundingClientRect().top - before);
 }
 
 const number = (text) => Number(text.trim().replace('−', '-') || NaN);
