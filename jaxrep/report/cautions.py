@@ -44,9 +44,9 @@ def _few(scores: pa.Table) -> list[Caution]:
     return []
   n = tables.span(low, high)
   text = (
-    f'Few sentences: n = {n}, below the {FEW_SENTENCES} or so that the '
-    'published study had a language. Floors are higher and intervals wider '
-    'than there: a difference that is not seen here may exist.'
+    f'Few sentences: n = {n}; the published study had {FEW_SENTENCES} or so a '
+    'language. With fewer, floors are higher and intervals wider: a difference '
+    'that is not seen here may exist.'
   )
   return [Caution(f'Few sentences: n = {n}', text)]
 

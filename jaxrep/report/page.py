@@ -172,6 +172,13 @@ def _figures(
       for result in results
       for measure in result.figure.views
     },
+    'two_scales': {'raw', 'calibrated'}
+    <= {
+      _statistic(panel.title)
+      for result in results
+      for view in result.figure.views.values()
+      for panel in view.panels
+    },
     'panels': embedded.panels_packed(results),
   }
 

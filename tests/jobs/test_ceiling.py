@@ -1,8 +1,11 @@
 """The ceiling: what noise of recordings leaves of a score."""
 
+import base64
 import dataclasses
+import gzip
 import json
 import pathlib
+import re
 import types
 
 import numpy as np
@@ -323,4 +326,6 @@ def test_from_two_voices_to_the_report(tmp_path):
   page = (workdir / 'report.html').read_text()
   assert 'recorded again' in page
   assert 'only on sentences with two recordings' in page
-  assert 'ceiling 0.' in page
+  packed = re.search('id="panels">([^<]+)<', page)[1]
+  hovers = gzip.decompress(base64.b64decode(packed)).decode()
+  assert '· ceiling 0.' in hovers

@@ -129,7 +129,7 @@ def test_cautions_say_what_is_the_matter(tmp_path):
     *('1 language not compared', '', '2 examples left out'),
   ]
   text = [one.text for one in cautions.of_run(run.definition, run.scores)]
-  assert 'below the 250 or so' in text[0]
+  assert 'had 250 or so' in text[0]
   assert 'under SVCCA (18–30)' in text[1]
   assert 'Not compared: tam' in text[2]
   assert text[3] == definition['warnings'][0]

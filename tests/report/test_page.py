@@ -212,6 +212,8 @@ def test_a_hover_text_stands_once_in_the_page(elements):
 def test_one_measure_is_shown_and_each_has_a_button(elements):
   buttons = [a['data-show'] for _, a in elements.tags if 'data-show' in a]
   assert buttons == ['svcca', 'cka', 'cka_debiased']
+  only = [a['data-only'] for _, a in elements.tags if 'data-only' in a]
+  assert only == ['', 'raw', 'calibrated']
   shown = {
     a['data-measure']
     for tag, a in elements.tags
@@ -291,3 +293,14 @@ def test_ceilings_are_explained_where_there_are_some(tmp_path):
     'only on sentences with two recordings (not tiny hin: too few)',
   ):
     assert re.sub(r'\s+', ' ', phrase) in found
+
+
+def test_without_a_floor_there_is_nothing_to_switch(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  nothing = dict.fromkeys(('floor', 'calibrated'))
+  rows = [row | nothing for row in synthetic.rows(definition)]
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  results = analyses.analyze(run)
+  found = Elements(page.render_page(run.definition, run.scores, results))
+  assert found.panels
+  assert not any('data-only' in attrs for _, attrs in found.tags)
