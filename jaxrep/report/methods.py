@@ -119,7 +119,8 @@ def _judgement(
     found.append(
       'Every score stands beside its floor, what it is when sentences are '
       'paired at random, and calibrated scores are (raw − floor) / (1 − floor)'
-      f'{references.cited([references.CALIBRATION])}; q is the false discovery '
+      f' ({references.REFERENCES[references.CALIBRATION].cite} take a critical '
+      'value of chance where the floor is its mean); q is the false discovery '
       'rate over all cells of a measure'
       f'{references.cited([references.DISCOVERIES])}.'
     )

@@ -40,7 +40,7 @@ def test_the_text_says_what_the_run_says(definition):
     'SVCCA (Raghu et al., 2017): features centred; floor: Wachter law',
     'Debiased CKA (Kornblith et al., 2019; Song et al., 2012; Murphy et al., '
     '2024): linear CKA, debiased',
-    '(raw − floor) / (1 − floor) (Gröger et al., 2026)',
+    '(raw − floor) / (1 − floor) (Gröger et al., 2026 take a critical value',
     'with jaxrep 0.1.0 (jax 0.10.2 and numpy 2.4.6)',
   ):
     assert phrase in found, phrase
