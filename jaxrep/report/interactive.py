@@ -59,7 +59,7 @@ def _lines(panel: Lines) -> tuple[list[Trace], Trace]:
       | {'type': 'scatter', 'mode': 'lines', 'fill': 'toself'}
       | {'fillcolor': plots.BAND, 'line': {'width': 0}, 'hoverinfo': 'skip'}
     )
-  for line in panel.lines:
+  for line in map(plots.seen, panel.lines):
     stroke = plots.STROKES[line.key.role]
     data.append(
       {

@@ -162,6 +162,14 @@ def legend(lines: Iterable[Line]) -> tuple[Key, ...]:
   return tuple({line.key.label: line.key for line in lines}.values())
 
 
+def seen(line: Line) -> Line:
+  """The line; a bare one of one point, which leaves no trace, as a dash."""
+  if len(line.x) != 1 or STROKES[line.key.role].marker:
+    return line
+  ends = (line.x[0] - 0.25, line.x[0] + 0.25)
+  return dataclasses.replace(line, x=ends, y=line.y * 2, hover=line.hover * 2)
+
+
 def stage(tap: str) -> str:
   """A tap's place in its branch: '5' of 'text/layer_05', 'pre-adaptor'.
 

@@ -130,7 +130,7 @@ def _numbers(values: Iterable[Value]) -> list[float]:
 def _lines(axis: axes.Axes, panel: Lines) -> None:
   for stretch in plots.unbroken(panel.band):
     axis.fill_between(*zip(*stretch, strict=True), color=plots.BAND, lw=0)
-  for line in panel.lines:
+  for line in map(plots.seen, panel.lines):
     artist = _handle(line.key)
     artist.set_data(line.x, _numbers(line.y))
     axis.add_line(artist)

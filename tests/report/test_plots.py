@@ -107,6 +107,27 @@ def test_a_band_breaks_at_its_gap():
   assert [band['y'] for band in bands] == [[0.0, 0.2], [0.1, 0.3]]
 
 
+def test_a_floor_of_one_layer_is_seen():
+  """A model of one stage has one point, and a bare line of it shows nothing."""
+  line = plots.Line((1.0,), (0.4,), ('x',), plots.FLOOR)
+  panel = dataclasses.replace(LINES, lines=(line,), band=())
+  (trace,) = interactive.panel_json(panel)['data']
+  assert trace['x'][1] - trace['x'][0] == 0.5
+  assert trace['y'] == [0.4, 0.4]
+  marked = dataclasses.replace(line, key=plots.Key('a', 'mean', plots.INK))
+  assert plots.seen(marked) is marked
+  gap = dataclasses.replace(line, y=(None,))
+  assert dark(panel) > dark(dataclasses.replace(panel, lines=(gap,))) + 50
+
+
+def dark(panel):
+  """How many pixels of the printed panel are as dark as a floor."""
+  view = plots.View('', (panel,), (), ())
+  png = printed.render('', 1, view)['png']
+  grey = np.asarray(Image.open(io.BytesIO(png)).convert('L'))
+  return int((grey < 140).sum())
+
+
 def test_print_gives_a_png_and_a_pdf_with_editable_text():
   view = plots.View('SVCCA', (LINES, MAP, DOTS), LEGEND, ())
   files = printed.render('A title', 2, view)
