@@ -40,6 +40,17 @@ class TapSpec(NamedTuple):
   dim: int
 
 
+class AdaptorParameters(NamedTuple):
+  """The parameters of a length adaptor, as patterns of their names.
+
+  `own` are all of them, `branches` those that end a branch beside the residual
+  path; '' where that path carries a query, the same for every utterance.
+  """
+
+  own: str
+  branches: str = ''
+
+
 def select(specs: list[TapSpec], fine: bool) -> tuple[TapSpec, ...]:
   """All taps, or only those at the boundaries of stages."""
   return tuple(s for s in specs if fine or s.name.count('/') == 1)

@@ -16,7 +16,14 @@ from flax import nnx
 
 from ports.checkpoints import CheckpointError, Tensor
 from ports.convolutions import Conv, DepthwiseConv, PointwiseConv
-from ports.layers import BatchNorm, LayerNorm, Linear, RMSNorm, TapSpec
+from ports.layers import (
+  AdaptorParameters,
+  BatchNorm,
+  LayerNorm,
+  Linear,
+  RMSNorm,
+  TapSpec,
+)
 from ports.parallel import ColumnEmbed, ColumnLinear, LoraLinear, RowLinear
 
 Table = tuple[tuple[str, str], ...]
@@ -96,7 +103,7 @@ class Network(NamedTuple):
   `config` makes the network's sizes from a parsed config.json, `encoder` the
   network from them, `taps` the list of its taps (sizes, fine). `layouts` are
   those of the checkpoints that it reads. `weights` are maps of attention that
-  can be asked for: their taps.
+  can be asked for: their taps. `adaptor` is there where it shortens time.
   """
 
   config: Callable[[Mapping[str, Any]], Any]
@@ -104,6 +111,7 @@ class Network(NamedTuple):
   taps: Callable[..., tuple[TapSpec, ...]]
   layouts: tuple[Layout, ...]
   weights: Callable[[Any], tuple[TapSpec, ...]] = lambda sizes: ()
+  adaptor: AdaptorParameters | None = None
 
   def abstract(self, sizes: Any) -> nnx.Module:
     """The network by shape."""

@@ -39,6 +39,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ports import beats, llama, qformer, whisper
 from ports.layers import (
+  AdaptorParameters,
   LayerNorm,
   Linear,
   Tap,
@@ -313,4 +314,12 @@ TEXT_LAYOUT = Layout(
   parts=(('llm', llama.LAYOUT),),
 )
 TEXT = Network(text_config, TextEncoder, text_taps, (TEXT_LAYOUT,))
-SPEECH = Network(speech_config, SpeechEncoder, speech_taps, (SPEECH_LAYOUT,))
+SPEECH = Network(
+  speech_config,
+  SpeechEncoder,
+  speech_taps,
+  (SPEECH_LAYOUT,),
+  adaptor=AdaptorParameters(
+    r'^(speech_query_tokens$|qformer\.|speech_llama_proj\.)'
+  ),
+)

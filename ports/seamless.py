@@ -41,6 +41,7 @@ from jaxtyping import Array, Bool, Float
 from ports import conformer, nllb
 from ports.convolutions import Conv
 from ports.layers import (
+  AdaptorParameters,
   LayerNorm,
   Tap,
   TapSpec,
@@ -336,6 +337,15 @@ SPEECH_LAYOUTS = (
   ),
 )
 TEXT = Network(text_config, nllb.TextEncoder, nllb.taps, TEXT_LAYOUTS)
-SPEECH = Network(speech_config, SpeechEncoder, speech_taps, SPEECH_LAYOUTS)
+SPEECH = Network(
+  speech_config,
+  SpeechEncoder,
+  speech_taps,
+  SPEECH_LAYOUTS,
+  adaptor=AdaptorParameters(
+    r'^adapter\.',
+    r'^adapter\..*\.(self_attn\.linear_out|ffn\.output_dense)\.',
+  ),
+)
 TEXT_V1 = TEXT._replace(config=functools.partial(text_config, version=V1))
 SPEECH_V1 = SPEECH._replace(config=functools.partial(speech_config, version=V1))

@@ -35,6 +35,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ports import conformer, nllb, pooler
 from ports.layers import (
+  AdaptorParameters,
   Tap,
   TapSpec,
   by_depth,
@@ -280,5 +281,10 @@ SPEECH_LAYOUTS = (
 )
 TEXT = Network(text_config, TextEncoder, text_taps, TEXT_LAYOUTS)
 SPEECH = Network(
-  speech_config, SpeechEncoder, speech_taps, SPEECH_LAYOUTS, weights
+  speech_config,
+  SpeechEncoder,
+  speech_taps,
+  SPEECH_LAYOUTS,
+  weights,
+  AdaptorParameters(r'^pooler\.'),
 )
