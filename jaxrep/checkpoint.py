@@ -12,7 +12,7 @@ from typing import Any
 from absl import logging
 
 from jaxrep.model_row import Files, Part, Released
-from jaxrep.models import MODELS
+from jaxrep.models import row_of
 from jaxrep.sources import Folder, Hub, local, open_source
 from jaxrep.types import InputError
 from ports import checkpoints
@@ -212,7 +212,7 @@ def open_checkpoint(
       source, released.licence, released.file, released.sizes, part.embedded
     )
   chosen = {'': places} if isinstance(places, str) else places
-  known = MODELS[name].components
+  known = row_of(name).components
   if unknown := set(chosen) - {'', *known}:
     raise InputError(
       f'{name} has the checkpoints {", ".join(known)}, not '

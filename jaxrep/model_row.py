@@ -89,7 +89,10 @@ class Row:
   639-3 codes. With a `seed` the weights are random, and the checkpoint holds
   none. `resources` says how much of each language it was trained on, where
   that is known. A `demonstration` is no model that anybody uses; it says of
-  such models what they are, and the report warns of them.
+  such models what they are, and the report warns of them. A `control` shows
+  what less than a trained model shows: a short name, a colon, and what it is.
+  `edit` names what is done to the length adaptor's loaded parameters: a
+  function from a `ports.layers.AdaptorParameters` to a `ports.variants.Edit`.
   """
 
   title: str
@@ -101,6 +104,8 @@ class Row:
   note: str = ''
   resources: Resources | None = None
   demonstration: str = ''
+  control: str = ''
+  edit: str = ''
 
   @property
   def components(self) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrep import languages
+from jaxrep import controls, languages
 from jaxrep.languages import Language
 from jaxrep.model_row import Files, Part, Released, Resources, Row
+from jaxrep.registry import lookup
 from jaxrep.types import Modality
 
 NON_COMMERCIAL = 'CC-BY-NC-4.0'
@@ -232,7 +233,9 @@ MODELS: dict[str, Row] = {
     'What it shows comes from the inputs and the architecture, not from '
     'learning.',
     seed=0,
+    control=controls.UNTRAINED,
   ),
+  **controls.ROWS,
   'seamless-m4t-v2-large': Row(
     title='SeamlessM4T v2 large',
     **_seamless('facebook/seamless-m4t-v2-large', ''),
@@ -319,6 +322,15 @@ MODELS: dict[str, Row] = {
 }
 
 
+def row_of(name: str) -> Row:
+  """The row of a model, or of a variant of it as 'model@variant'.
+
+  Raises:
+    InputError: Neither is known, or the model has no such variant.
+  """
+  return controls.of(name, lookup(MODELS, name.partition('@')[0], 'model'))
+
+
 def language_code(row: Row, modality: Modality, iso: str) -> str:
   """What the model calls a language; empty where it does not cover it."""
   if row.languages:
@@ -337,6 +349,6 @@ def shared_resources(names: Sequence[str]) -> Resources | None:
 
   Of random weights nothing is asked: they were trained on nothing.
   """
-  rows = [MODELS[name] for name in names]
+  rows = [row_of(name) for name in names]
   found = {row.resources for row in rows if row.seed is None}
   return found.pop() if len(found) == 1 else None

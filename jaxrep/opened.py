@@ -24,12 +24,12 @@ from jaxrep.checkpoint import (
 )
 from jaxrep.inputs import Device, SpeechInputs, TextInputs
 from jaxrep.model_row import Part, Row
-from jaxrep.models import MODELS, language_code
+from jaxrep.models import language_code, row_of
 from jaxrep.precision import PRECISIONS
-from jaxrep.registry import lookup, resolve
+from jaxrep.registry import resolve
 from jaxrep.sources import Folder, Hub, open_source
 from jaxrep.types import InputError, Modality
-from ports import checkpoints, loading
+from ports import checkpoints, loading, variants
 from ports.layers import Tap, TapSpec
 
 
@@ -83,6 +83,7 @@ class Model:
   program: Program
   inputs: TextInputs | SpeechInputs
   checkpoint: Checkpoint | Joined
+  edit: variants.Edit | None = None
 
   @property
   def modality(self) -> Modality:
@@ -102,6 +103,8 @@ class Model:
     weights = f'seed {self.row.seed}'
     if self.row.seed is None:
       weights = self.checkpoint.fingerprint
+    if self.edit:
+      weights += f' {self.row.edit}'
     return hashlib.sha256(f'{self.sizes} {weights}'.encode()).hexdigest()[:16]
 
   def weights(
@@ -110,20 +113,22 @@ class Model:
     placement: loading.Placement = lambda split: None,
   ) -> Any:
     """Reads (or draws) the parameters, each straight to its devices."""
+    module = self._filled(precision, placement)
+    return nnx.state(self.edit.apply(module) if self.edit else module)
+
+  def _filled(self, precision: str, placement: loading.Placement) -> nnx.Module:
     dtype = jnp.dtype(PRECISIONS[precision].parameters)
     abstract = self.program.abstract
     if self.row.seed is not None:
-      module = loading.initialise(abstract, self.row.seed, dtype, placement)
-      return nnx.state(module)
+      return loading.initialise(abstract, self.row.seed, dtype, placement)
     try:
       tensors = self.checkpoint.tensors()
       layouts = self.program.network.layouts
-      module = loading.load(abstract, tensors, layouts, dtype, placement)
+      return loading.load(abstract, tensors, layouts, dtype, placement)
     except loading.MismatchError as error:
       raise InputError(f'{self.checkpoint.where}: {error}') from error
     except checkpoints.CheckpointError as error:
       raise InputError(str(error)) from error
-    return nnx.state(module)
 
 
 def open_model(
@@ -137,7 +142,7 @@ def open_model(
   """Describes one encoder; of a hub's checkpoint only small files are read.
 
   Args:
-    name: A name in `MODELS`.
+    name: A name in `MODELS`, or of a variant, as 'model@variant'.
     modality: 'text' or 'speech'.
     places: A folder, a file or a hub id; '' for the released one. Of a model of
       several checkpoints also each by its name.
@@ -147,13 +152,14 @@ def open_model(
       the place of the item; of a model that reads one.
 
   Raises:
-    InputError: Unknown name, a modality or a prompt that the model lacks,
-      nothing at the checkpoint, or a config that the port does not handle.
+    InputError: Unknown name, a modality, a prompt or a variant that the model
+      lacks, nothing at the checkpoint, or a config that the port does not
+      handle.
   """
-  row = lookup(MODELS, name, 'model')
+  row = row_of(name)
   part = _part(name, row, modality, language, prompt)
   checkpoint = open_checkpoint(name, part, places, part.released(language))
-  config = _config(name, checkpoint)
+  config = _config(name, row, checkpoint)
   network, reader = resolve(part.network), resolve(part.reader)
   tokenizer = None
   if part.template:
@@ -174,7 +180,20 @@ def open_model(
     )
   taps = network.taps(sizes, fine)
   program = Program(modality, network, sizes, taps, inputs.device)
-  return Model(name, row, program, inputs, checkpoint)
+  edit = _edit(name, row, network)
+  return Model(name, row, program, inputs, checkpoint, edit)
+
+
+def _edit(
+  name: str, row: Row, network: loading.Network
+) -> variants.Edit | None:
+  """What a variant does to the encoder that has the length adaptor."""
+  if not (row.edit and network.adaptor):
+    return None
+  try:
+    return resolve(row.edit)(network.adaptor)
+  except variants.VariantError as error:
+    raise InputError(f'{name}: {error}') from error
 
 
 def _part(
@@ -190,10 +209,12 @@ def _part(
   return row.parts[modality]
 
 
-def _config(name: str, checkpoint: Checkpoint | Joined) -> Mapping[str, Any]:
+def _config(
+  name: str, row: Row, checkpoint: Checkpoint | Joined
+) -> Mapping[str, Any]:
   if checkpoint.config is not None:
     return checkpoint.config
-  one = any(part.by_language for part in MODELS[name].parts.values())
+  one = any(part.by_language for part in row.parts.values())
   reason = ' where no language is named; load_encoder takes language=.'
   raise InputError(
     f'{checkpoint.title} has no {CONFIG}, which a checkpoint of {name} needs'

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -186,6 +187,37 @@ class Llama:
       [self.SPECIALS['<s>'], *self.before, *self.pieces(text), *self.after]
       for text in texts
     ]
+
+
+class Ngrams:
+  """Character n-grams as numbers of buckets; what a control counts.
+
+  Of each order in turn, a text's n-grams from left to right: letters are in
+  lower case, spaces count, and an n-gram's bucket is the CRC-32 of its UTF-8,
+  so that languages share the buckets of what they write alike. Of order 1 there
+  are as many as the text has characters.
+  """
+
+  frame = 0
+  FILES = ()
+
+  def __init__(self, source: Source, config: Mapping[str, Any]):
+    self._orders = tuple(config['orders'])
+    self._buckets = config['buckets']
+
+  def encode(self, texts: Sequence[str], code: str) -> Ids:
+    """Buckets of all n-grams; the language makes no difference."""
+    return [
+      [
+        self._bucket(text[i : i + order])
+        for order in self._orders
+        for i in range(len(text) - order + 1)
+      ]
+      for text in texts
+    ]
+
+  def _bucket(self, ngram: str) -> int:
+    return zlib.crc32(ngram.lower().encode()) % self._buckets
 
 
 def _sentencepiece(

@@ -50,6 +50,10 @@ def save_llama(folder):
 TINY = {
   ('tiny-untrained', TEXT): None,
   ('tiny-untrained', SPEECH): None,
+  ('control-surface', TEXT): None,
+  ('control-surface', SPEECH): None,
+  ('control-duration', TEXT): None,
+  ('control-duration', SPEECH): None,
   ('seamless-m4t-v1-large', TEXT): checkpoint.save_v1,
   ('seamless-m4t-v1-large', SPEECH): checkpoint.save_v1,
   ('sonar', TEXT): save_text,

@@ -22,7 +22,8 @@ MAY = {
   'jaxrep.mesh': set(),
   'jaxrep.memory': set(),
   'jaxrep.model_row': set(),
-  'jaxrep.models': {'jaxrep.model_row'},
+  'jaxrep.controls': {'jaxrep.model_row'},
+  'jaxrep.models': {'jaxrep.model_row', 'jaxrep.controls'},
   'jaxrep.sources': {'ports'},
   'jaxrep.tokenizers': {'jaxrep.sources'},
   'jaxrep.inputs': {'jaxrep.audio'},
@@ -55,7 +56,7 @@ MAY = {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
-    *('jaxrep.training', 'jaxrep.findings'),
+    *('jaxrep.training', 'jaxrep.findings', 'jaxrep.controls'),
   },
 }
 DENIED = {

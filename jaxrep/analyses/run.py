@@ -176,7 +176,7 @@ def _read_definition(path: epath.Path) -> dict[str, Any]:
       f'{path} is newer than the scores beside it: run `python run.py compare '
       f'--workdir={path.parent}` again.'
     )
-  if not all('demonstration' in one for one in definition['models'].values()):
+  if not all('control' in one for one in definition['models'].values()):
     raise InputError(
       f'{path} is of an earlier jaxrep: run `python run.py all` with its flags '
       f'and --workdir={path.parent} again.'

@@ -156,10 +156,29 @@ def beats_features(
   Returns:
     Features, zero where not valid, and the mask of the valid frames.
   """
-  fbank = kaldi_fbank(waveforms, _BEATS_BINS)
-  mask = _mask(frame_count(lengths, FRAME, HOP), fbank.shape[1])
+  fbank, mask = _fbank(waveforms, lengths, _BEATS_BINS)
   fbank = (fbank - _BEATS_MEAN) / (2 * _BEATS_DEVIATION)
   return jnp.where(mask[..., None], fbank, 0), mask
+
+
+def fbank_features(
+  waveforms: Float[Array, 'batch sample'], lengths: Int[Array, ' batch']
+) -> tuple[Float[Array, 'batch frame 80'], Bool[Array, 'batch frame']]:
+  """80 log-mel energies a frame, not standardised: their mean says something.
+
+  Returns:
+    Features, zero where not valid, and the mask of the valid frames.
+  """
+  fbank, mask = _fbank(waveforms, lengths, _MELS)
+  return jnp.where(mask[..., None], fbank, 0), mask
+
+
+def duration(
+  waveforms: Float[Array, 'batch sample'], lengths: Int[Array, ' batch']
+) -> tuple[Float[Array, 'batch 1 1'], Bool[Array, 'batch 1']]:
+  """How long the audio is, in seconds: one step, and nothing is heard."""
+  seconds = lengths.astype(waveforms.dtype) / SAMPLE_RATE
+  return seconds[:, None, None], (lengths > 0)[:, None]
 
 
 def salmonn_features(
@@ -190,6 +209,16 @@ def _clips(
   return jnp.where(_mask(lengths, CLIP), clips, 0)
 
 
+def _fbank(
+  waveforms: Float[Array, 'batch sample'],
+  lengths: Int[Array, ' batch'],
+  mels: int,
+) -> tuple[Float[Array, 'batch frame {mels}'], Bool[Array, 'batch frame']]:
+  """Kaldi's log-mel energies, and which frames are whole."""
+  fbank = kaldi_fbank(waveforms, mels)
+  return fbank, _mask(frame_count(lengths, FRAME, HOP), fbank.shape[1])
+
+
 def _mask(
   lengths: Int[Array, ' batch'], size: int
 ) -> Bool[Array, 'batch {size}']:
@@ -199,6 +228,8 @@ def _mask(
 SEAMLESS = Frontend(seamless_features, MIN_SAMPLES)
 SONAR = Frontend(sonar_features, MIN_SAMPLES)
 BEATS = Frontend(beats_features, FRAME + (_BEATS_PATCH - 1) * HOP)
+FBANK = Frontend(fbank_features, FRAME)
+DURATION = Frontend(duration, minimum=1)
 
 
 @functools.cache

@@ -8,9 +8,8 @@ from jaxrep import models, opened
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.jobs.settings import Selection
 from jaxrep.model_row import Row
-from jaxrep.models import MODELS
+from jaxrep.models import row_of
 from jaxrep.opened import Model, Places
-from jaxrep.registry import lookup
 from jaxrep.types import InputError, Modality
 
 MODALITIES: tuple[Modality, ...] = ('text', 'speech')
@@ -25,27 +24,29 @@ class Encoders:
   places: Places
   fine: bool
   prompt: str
-  _by_file: dict[str, Model] = dataclasses.field(default_factory=dict)
+  _by_weights: dict[str, Model] = dataclasses.field(default_factory=dict)
 
   def of(self, language: str) -> Model | None:
     """The encoder that reads a language; None where none does.
 
-    Languages with the same file of weights get the same object, so that these
-    are loaded once.
+    Languages with the same weights get the same object, so that these are
+    loaded once.
     """
-    row = MODELS[self.name]
+    row = row_of(self.name)
     if not models.language_code(row, self.modality, language):
       return None
     if not row.parts[self.modality].by_language:
       language = ''
     model = self._open(language)
-    file = '' if row.seed is not None else model.checkpoint.file
-    return self._by_file.setdefault(file, model)
+    weights = model.fingerprint
+    if row.seed is None:
+      weights = model.checkpoint.file
+    return self._by_weights.setdefault(weights, model)
 
   @property
   def all(self) -> list[Model]:
     """Those that were asked for."""
-    return list(self._by_file.values())
+    return list(self._by_weights.values())
 
   def _open(self, language: str) -> Model:
     return opened.open_model(
@@ -54,7 +55,7 @@ class Encoders:
       self.places,
       self.fine,
       language,
-      self.prompt if MODELS[self.name].parts[self.modality].template else '',
+      self.prompt if row_of(self.name).parts[self.modality].template else '',
     )
 
 
@@ -67,7 +68,7 @@ def open_families(config: Selection) -> list[Encoders]:
   unknown = set(config.modalities) - set(MODALITIES)
   if unknown or not config.modalities:
     raise InputError('--modalities takes text, speech, or both.')
-  parts = {name: lookup(MODELS, name, 'model').parts for name in config.models}
+  parts = {name: row_of(name).parts for name in config.models}
   if config.prompt and not any(
     part.template for own in parts.values() for part in own.values()
   ):
@@ -88,15 +89,19 @@ def open_families(config: Selection) -> list[Encoders]:
 
 
 def _places(config: Selection) -> Callable[[str, Modality], Places]:
-  """Where the checkpoints of a model's modality are, of --checkpoints."""
+  """Where the checkpoints of a model's modality are, of --checkpoints.
+
+  A model's variants have its checkpoint, and it is named without them.
+  """
   found: dict[tuple[str, str], str] = {}
+  models = {_base(name) for name in config.models}
   for text in config.checkpoints:
     whose, equals, place = text.partition('=')
     name, slash, one = whose.partition('/')
-    if name not in config.models and equals:
+    if name not in models and equals:
       raise InputError(f'--checkpoints names {name}, which --models does not.')
     if not (equals and place) or (
-      slash and one not in (*MODALITIES, *MODELS[name].components)
+      slash and one not in (*MODALITIES, *row_of(name).components)
     ):
       raise InputError(
         f'--checkpoints={text}: write model=folder or model=hub id; '
@@ -106,12 +111,17 @@ def _places(config: Selection) -> Callable[[str, Modality], Places]:
     found[name, one] = place
 
   def places(name: str, modality: Modality) -> Places:
+    name = _base(name)
     whole = found.get((name, modality), found.get((name, ''), ''))
-    inner = MODELS[name].parts[modality].components
+    inner = row_of(name).parts[modality].components
     parts = {x: found[name, x] for x in inner if (name, x) in found}
     return {'': whole, **parts} if parts else whole
 
   return places
+
+
+def _base(name: str) -> str:
+  return name.partition('@')[0]
 
 
 def describe(
@@ -121,7 +131,7 @@ def describe(
   config: Selection,
 ) -> dict[str, Any]:
   """What plan.json says of a model."""
-  row = MODELS[name]
+  row = row_of(name)
   own = {one.modality: one.all for one in families if one.name == name}
   covered = {
     modality: [
@@ -138,6 +148,7 @@ def describe(
     'trained': row.seed is None,
     'note': row.note,
     'demonstration': row.demonstration,
+    'control': row.control,
     'checkpoints': [
       described
       for modality, encoders in own.items()
@@ -165,7 +176,7 @@ def _reads_prompt(row: Row) -> bool:
 def _checkpoints(model: Model, languages: list[str]) -> list[dict[str, Any]]:
   """Where an encoder is from; `languages` are those that it reads here."""
   by_language = model.row.parts[model.modality].by_language
-  several = len(model.checkpoint.each) > 1
+  several = model.row.seed is None and len(model.checkpoint.each) > 1
   return [
     {
       'modality': model.modality,

@@ -19,6 +19,7 @@ def run(config: Config, what: str = 'models') -> None:
 
 
 def models() -> list[str]:
+  from jaxrep.controls import VARIANTS
   from jaxrep.models import MODELS
 
   lines = []
@@ -30,8 +31,13 @@ def models() -> list[str]:
         parts.setdefault(place, []).append(modality)
     places = '; '.join(f'{", ".join(m)}: {p}' for p, m in parts.items())
     note = f'. {row.note}' if row.note else ''
-    lines.append(f'{name}: {row.title} ({places}){note}')
-  return lines
+    title = row.title + (f'; {row.control}' if row.control else '')
+    lines.append(f'{name}: {title} ({places}){note}')
+  variants = ', '.join(f'@{name}' for name in VARIANTS)
+  return [
+    *lines,
+    f'Controls of any model, named as in sonar@untrained: {variants}',
+  ]
 
 
 def corpora() -> list[str]:

@@ -37,13 +37,14 @@ class Selection(Ceiling):
 
   models: tuple[str, ...] = flag(
     ('tiny-aligned', 'tiny-translation', 'tiny-unaligned', 'tiny-untrained'),
-    'Models; `run.py list models` shows them.',
+    'Models, and controls of them as model@variant; `run.py list models` '
+    'shows them.',
   )
   checkpoints: tuple[str, ...] = flag(
     (),
     'Where checkpoints are, as model=folder or model=hub id; model/speech= is '
     'for one modality, model/whisper= for one of several checkpoints of a '
-    'model.',
+    'model. Variants have that of their model.',
   )
   corpus: str = flag('bundled', 'Corpus: bundled, fleurs or manifest.')
   corpus_source: str = flag(

@@ -72,7 +72,7 @@ def _model(name: str, model: Mapping[str, Any]) -> str:
     ]
   )
   cited = references.cited(references.of_model(name))
-  kind = '' if model['trained'] else ', an untrained control of random weights,'
+  kind = f' ({model["control"]})' if model['control'] else ''
   return f'{model["title"]}{cited}{kind} was read at {layers} ({weights}).'
 
 

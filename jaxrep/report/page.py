@@ -112,9 +112,8 @@ def render_page(
 
 def _kinds(definition: Mapping[str, Any]) -> dict[str, Any]:
   """Which models, languages and weights these are."""
-  models = definition['models'].values()
   return {
-    'untrained': [one['title'] for one in models if not one['trained']],
+    'controls': _controls(definition),
     'demonstrations': tables.demonstrations(definition),
     'non_commercial': _non_commercial(definition),
     'compared': [
@@ -195,13 +194,22 @@ def _statistic(title: str) -> str:
 
 
 def _title(definition: Mapping[str, Any]) -> str:
-  models = [model['title'] for model in definition['models'].values()]
+  models = [tables.model_title(m, definition) for m in definition['models']]
   named = ' and '.join(models) if len(models) < 3 else f'{len(models)} models'
   count = len(definition['compared_languages'])
   return (
     f'{named}: the same sentence as text and as speech in '
     f'{count} language{"" if count == 1 else "s"}'
   )
+
+
+def _controls(definition: Mapping[str, Any]) -> dict[str, list[str]]:
+  """What controls are → the titles of those that are it."""
+  found: dict[str, list[str]] = {}
+  for model in definition['models'].values():
+    if model['control']:
+      found.setdefault(model['control'], []).append(model['title'])
+  return found
 
 
 def _non_commercial(definition: Mapping[str, Any]) -> list[str]:

@@ -104,17 +104,18 @@ def measure_title(name: str) -> str:
 
 
 def model_title(name: str, definition: Mapping[str, Any]) -> str:
-  """A model's title, which says so where the weights are random."""
+  """A model's title, which says so where it is a control."""
   model = definition['models'][name]
-  return model['title'] + ('' if model['trained'] else ' (untrained control)')
+  short = model['control'].partition(':')[0]
+  return model['title'] + (f' ({short})' if short else '')
 
 
 def demonstrations(definition: Mapping[str, Any]) -> dict[str, list[str]]:
   """What models for demonstration are → the titles of those that are it."""
   found: dict[str, list[str]] = {}
-  for model in definition['models'].values():
-    if model['demonstration']:
-      found.setdefault(model['demonstration'], []).append(model['title'])
+  for name, model in definition['models'].items():
+    if kind := model['demonstration']:
+      found.setdefault(kind, []).append(model_title(name, definition))
   return found
 
 
@@ -351,9 +352,9 @@ def summary(
   results: Iterable[Result], definition: Mapping[str, Any]
 ) -> dict[str, Any]:
   """The headline numbers by model, measure and quantity, for programs."""
+  said = ('title', 'trained', 'demonstration', 'control')
   models: dict[str, Any] = {
-    name: {key: model[key] for key in ('title', 'trained', 'demonstration')}
-    | {'measures': {}}
+    name: {key: model[key] for key in said} | {'measures': {}}
     for name, model in definition['models'].items()
   }
   for result in results:

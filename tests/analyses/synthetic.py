@@ -74,6 +74,7 @@ def model(title, layers, languages, trained):
     'trained': trained,
     'note': 'A small encoder.',
     'demonstration': '',
+    'control': '' if trained else 'untrained control: random weights',
     'checkpoints': [
       {
         'modality': modality,

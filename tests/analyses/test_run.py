@@ -49,7 +49,7 @@ def test_a_plan_of_an_earlier_version_asks_for_the_whole_run(tmp_path):
   definition = synthetic.definition(layers=1, languages=('eng',))
   rows = synthetic.rows(definition)
   for model in definition['models'].values():
-    del model['demonstration']
+    del model['control']
   synthetic.write(tmp_path, definition, rows)
   with pytest.raises(InputError, match='of an earlier jaxrep: run'):
     runs.load_run(tmp_path)

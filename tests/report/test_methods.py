@@ -14,7 +14,7 @@ from tests.report import made
 @pytest.fixture
 def definition():
   found = synthetic.definition(layers=2, models=('sonar', 'tiny'))
-  found['models']['sonar'] |= {'title': 'SONAR', 'trained': True}
+  found['models']['sonar'] |= {'title': 'SONAR', 'control': ''}
   found['corpus'] |= {'name': 'fleurs', 'title': 'FLEURS', 'synthetic': False}
   found['measures'] = {
     'svcca': 'SVCCA: features centred; floor: Wachter law plus what 8 random '
@@ -31,7 +31,7 @@ def test_the_text_says_what_the_run_says(definition):
     'SONAR (Duquenne et al., 2023) was read at 4 stages of its text encoder '
     'and 7 stages of its speech encoder (text and speech: seed 0, fingerprint '
     'c0ffee12).',
-    'The tiny encoder, an untrained control of random weights, was read',
+    'The tiny encoder (untrained control: random weights) was read',
     'computed in float32 and pooled over time (mean).',
     'those of FLEURS (Conneau et al., 2023), test split.',
     'the first usable recording of each sentence',

@@ -141,7 +141,8 @@ def test_a_trained_model_and_human_speech_carry_no_label(tmp_path):
 def test_models_for_demonstration_are_told_from_released_ones(tmp_path):
   definition = synthetic.definition(layers=1, models=('one', 'two', 'three'))
   for name, what in (('one', 'Toys, made here'), ('two', 'Toys, made here')):
-    definition['models'][name] |= {'trained': True, 'demonstration': what}
+    definition['models'][name] |= {'trained': True, 'control': ''}
+    definition['models'][name]['demonstration'] = what
   found = words(render(tmp_path, definition))
   head, rest = found.split('How similar the text and the speech', 1)
   for phrase in (
@@ -155,6 +156,30 @@ def test_models_for_demonstration_are_told_from_released_ones(tmp_path):
   for model in definition['models'].values():
     model['demonstration'] = ''
   assert 'released' not in words(render(tmp_path, definition))
+
+
+def test_controls_say_what_they_are(tmp_path):
+  definition = synthetic.definition(layers=1, models=('one', 'two', 'three'))
+  for name, control in (
+    ('one', ''),
+    ('two', 'control: one number a sentence'),
+    ('three', 'half control: a part redrawn'),
+  ):
+    definition['models'][name]['control'] = control
+  head, rest = words(render(tmp_path, definition)).split('In numbers')
+  for phrase in (
+    'Control: one number a sentence (The two encoder)',
+    'Half control: a part redrawn (The three encoder)',
+    'The two encoder (control: one number a sentence)',
+    'A control lacks what a trained model has learnt',
+  ):
+    assert phrase in head, phrase
+  for title in (
+    'The two encoder (control)',
+    'The three encoder (half control)',
+  ):
+    assert rest.count(title) > 3, title  # beside every figure
+  assert 'The one encoder (' not in head + rest
 
 
 def test_several_models_are_rows_of_one_table(tmp_path):

@@ -69,7 +69,7 @@ def test_models_stand_side_by_side_while_there_is_room():
     (5, 2, [('m0', 'value'), ('m0', 'calibrated')]),
   ):
     names = models[:count]
-    titles = {name: {'title': name, 'trained': True} for name in names}
+    titles = {name: {'title': name, 'control': ''} for name in names}
     rows = [ROW | {'model': name} for name in names]
     assert tables.columns(pa.Table.from_pylist(rows)) == columns
     panels = tables.each_panel(
@@ -103,6 +103,7 @@ def test_files_hold_the_scores_the_tables_and_the_headlines(run, tmp_path):
   model = summary['models']['tiny']
   assert model['trained'] is False
   assert model['demonstration'] == ''
+  assert model['control'] == 'untrained control: random weights'
   assert set(model['measures']) == set(synthetic.MEASURES)
   assert set(model['measures']['svcca']) == {
     *('text_speech', 'cross_lingual_text', 'cross_lingual_speech'),
