@@ -158,6 +158,7 @@ def open_model(
   """
   row = row_of(name)
   part = _part(name, row, modality, language, prompt)
+  edit = _edit(name, row, modality)
   checkpoint = open_checkpoint(name, part, places, part.released(language))
   config = _config(name, row, checkpoint)
   network, reader = resolve(part.network), resolve(part.reader)
@@ -180,20 +181,26 @@ def open_model(
     )
   taps = network.taps(sizes, fine)
   program = Program(modality, network, sizes, taps, inputs.device)
-  edit = _edit(name, row, network)
   return Model(name, row, program, inputs, checkpoint, edit)
 
 
-def _edit(
-  name: str, row: Row, network: loading.Network
-) -> variants.Edit | None:
-  """What a variant does to the encoder that has the length adaptor."""
-  if not (row.edit and network.adaptor):
+def _edit(name: str, row: Row, modality: Modality) -> variants.Edit | None:
+  """What a variant does to the encoder that has the length adaptor.
+
+  A variant that there is not is refused with either modality.
+  """
+  if not row.edit:
     return None
+  found = {kind: resolve(part.network) for kind, part in row.parts.items()}
   try:
-    return resolve(row.edit)(network.adaptor)
+    edits = {
+      kind: resolve(row.edit)(network.adaptor)
+      for kind, network in found.items()
+      if network.adaptor
+    }
   except variants.VariantError as error:
     raise InputError(f'{name}: {error}') from error
+  return edits.get(modality)
 
 
 def _part(

@@ -178,8 +178,14 @@ def test_salmonns_adaptor_is_all_between_the_ears_and_the_language_model(
   kept = ('whisper', 'beats', 'ln_speech', 'ln_audio', 'llm')
   exchanged = ('speech_query_tokens', 'qformer', 'speech_llama_proj')
   assert changed == dict.fromkeys(kept, False) | dict.fromkeys(exchanged, True)
-  with pytest.raises(InputError, match=r'salmonn-7b@.*same for every utteran'):
-    states('salmonn-7b@adaptor-residual', 'speech', str(tmp_path))
+
+
+@pytest.mark.parametrize('modality', ['text', 'speech'])
+@pytest.mark.parametrize('name', ['sonar', 'salmonn-7b'])
+def test_an_adaptor_of_a_query_has_no_residual_path(name, modality):
+  """Refused before anything is fetched."""
+  with pytest.raises(InputError, match=rf'{name}@.*same for every utterance'):
+    opened.open_model(f'{name}@adaptor-residual', modality)
 
 
 @pytest.mark.parametrize(
