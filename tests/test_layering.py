@@ -126,7 +126,8 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
   parts, target = module.split('.'), name.split('.')
   if parts[:2] == target[:2] == ['jaxrep', 'analyses'] and len(parts) == 3:
     # What several of them read alike.
-    return [name] if target[2:] not in (['run'], ['verdicts']) else []
+    shared = (['run'], ['verdicts'], ['matching'])
+    return [name] if target[2:] not in shared else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
     shared = {'loading', 'checkpoints', 'layers', 'convolutions', 'parallel'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())

@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaxrep.analyses import matching
 from jaxrep.analyses import run as runs
+from jaxrep.analyses.matching import MODALITIES
 from jaxrep.report import plots, tables
 from jaxrep.report.means import mean_cells
 
-MODALITIES = ('text', 'speech')
 _QUANTITIES = {
   'value': 'raw, with its floor',
   'calibrated': 'calibrated',
@@ -41,7 +42,9 @@ def compute(run: runs.Run) -> pa.Table:
     (model, tap): position
     for model in run.definition['models']
     for modality in MODALITIES
-    for tap, position in _positions(run.definition, model, modality).items()
+    for tap, position in matching.positions(
+      run.definition, model, modality
+    ).items()
   }
   cells = runs.labelled(
     cells, ('model', 'tap'), 'position', positions, pa.int64()
@@ -81,30 +84,6 @@ def headlines(table: pa.Table) -> tuple[tables.Headline, ...]:
   return found
 
 
-def _stages(definition: Mapping[str, Any], model: str) -> list[str]:
-  """One layer axis for both modalities: speech's, with text's own put in."""
-  taps = definition['models'][model]['taps']
-  text, merged = (
-    [plots.stage(tap) for tap, _ in taps[modality]] for modality in MODALITIES
-  )
-  at = 0
-  for name in text:
-    if name in merged:
-      at = merged.index(name) + 1
-    else:
-      merged.insert(at, name)
-      at += 1
-  return merged
-
-
-def _positions(
-  definition: Mapping[str, Any], model: str, modality: str
-) -> dict[str, int]:
-  stages = _stages(definition, model)
-  taps = definition['models'][model]['taps'][modality]
-  return {tap: stages.index(plots.stage(tap)) for tap, _ in taps}
-
-
 def _view(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> tuple[list[plots.Lines], tuple[plots.Key, ...]]:
@@ -119,7 +98,7 @@ def _view(
   for model, own, statistic, title in tables.each_panel(
     rows, _QUANTITIES, definition
   ):
-    stages = _stages(definition, model)
+    stages = matching.stages(definition, model)
     places = plots.places(stages)
     panels.append(
       plots.Lines(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jaxrep.analyses import matching
 from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
 
@@ -23,20 +24,9 @@ def compute(run: runs.Run) -> pa.Table:
     One row per model, measure, `level` and `name` (all languages, a resource
     class, one language) and `position` of the speech tap, in layer order.
   """
-  positions = {
-    (model, text, speech): position
-    for model in run.definition['models']
-    for position, (speech, text) in enumerate(_pairs(run.definition, model))
-  }
-  cells = runs.labelled(
-    run.text_speech_cells(),
-    ('model', 'tap_text', 'tap_speech'),
-    'position',
-    positions,
-    pa.int64(),
-  )
   orders = run.orders | runs.level_orders(run) | {'position': None}
-  means = tables.in_order(runs.by_level(run, cells, KEYS), orders)
+  means = runs.by_level(run, matching.within(run), KEYS)
+  means = tables.in_order(means, orders)
   return tables.annotate(means, run.definition)
 
 
@@ -60,13 +50,6 @@ def headlines(table: pa.Table) -> tuple[tables.Headline, ...]:
   )
 
 
-def _pairs(definition: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
-  """(speech tap, its text counterpart) in layer order."""
-  counterparts = definition['models'][model]['counterparts']
-  taps = definition['models'][model]['taps']['speech']
-  return [(tap, counterparts[tap]) for tap, _ in taps if tap in counterparts]
-
-
 def _view(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> tuple[list[plots.Lines], list[plots.Key]]:
@@ -78,7 +61,8 @@ def _view(
   for model, own, statistic, title in tables.each_panel(
     rows, _QUANTITIES, definition
   ):
-    stages = [plots.stage(tap) for tap, _ in _pairs(definition, model)]
+    pairs = matching.counterparts(definition, model)
+    stages = [plots.stage(tap) for tap, _ in pairs]
     places = plots.places(stages)
     panels.append(
       plots.Lines(
