@@ -6,17 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxrep.report import interactive, tables
+from jaxrep.report import interactive, plots, tables
 
 
 def panel_id(name: str, measure: str, index: int) -> str:
   """Of the element that holds a panel; `index` counts from 1."""
-  return f'{stem(name, measure)}-{index}'
-
-
-def stem(name: str, measure: str) -> str:
-  """'text_speech-svcca', or 'text_speech' of what no measure changes."""
-  return f'{name}-{measure}' if measure else name
+  return f'{plots.stem(name, measure)}-{index}'
 
 
 def panels_packed(results: Iterable[tables.Result]) -> str:

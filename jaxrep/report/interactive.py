@@ -1,9 +1,19 @@
 """Figures for the page: panels as plotly's JSON."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from jaxrep.report import plots
-from jaxrep.report.plots import Dots, Heatmap, Lines, Panel, Ticks, Value
+from jaxrep.report.plots import (
+  Branch,
+  Dots,
+  Heatmap,
+  Lines,
+  Panel,
+  Ticks,
+  Trees,
+  Value,
+)
 
 Trace = dict[str, Any]
 
@@ -14,7 +24,7 @@ def panel_json(panel: Panel) -> dict[str, Any]:
   The title is left to the page, where it wraps; so is the legend, which
   would cover narrow plots.
   """
-  draw = {Lines: _lines, Heatmap: _map, Dots: _dots}
+  draw = {Lines: _lines, Heatmap: _map, Dots: _dots, Trees: _trees}
   data, layout = draw[type(panel)](panel)
   shared = {
     'font': {'family': 'system-ui, sans-serif', 'size': 12, 'color': plots.INK},
@@ -99,7 +109,7 @@ def _map(panel: Heatmap) -> tuple[list[Trace], Trace]:
     'colorbar': {'thickness': 10, 'outlinewidth': 0, 'nticks': 6},
   }
   return [data], {
-    'height': 380,
+    'height': max(380, 90 + 16 * len(panel.yticks)),
     'plot_bgcolor': plots.GAP,
     'xaxis': _axis(panel.xlabel, showgrid=False, **_ticks(panel.xticks)),
     'yaxis': _axis(panel.ylabel, showgrid=False, **_ticks(panel.yticks)),
@@ -168,6 +178,61 @@ def _dots(panel: Dots) -> tuple[list[Trace], Trace]:
     'height': 70 + 22 * len(rows),
     'xaxis': _axis(panel.xlabel, range=panel.limits, zeroline=True),
     'yaxis': _axis('', range=[len(rows) - 0.4, -0.6], **_ticks(labels)),
+  }
+
+
+def _trees(panel: Trees) -> tuple[list[Trace], Trace]:
+  marks = [(one.mark, one.hover) for one in panel.branches if one.mark]
+  labels = [f'<b>{x.text}</b>' if x.bold else x.text for x in panel.labels]
+  data = [
+    _strokes(panel.ties, plots.GAP, 1.0),
+    _strokes(panel.branches, plots.INK, 1.2),
+    {
+      'type': 'scatter',
+      'mode': 'markers',
+      'x': [_short(x) for (x, _), _ in marks],
+      'y': [_short(y) for (_, y), _ in marks],
+      'text': [hover for _, hover in marks],
+      'hovertemplate': '%{text}<extra></extra>',
+      'marker': {'size': 5, 'color': plots.INK},
+    },
+    {
+      'type': 'scatter',
+      'mode': 'text',
+      'x': [label.x for label in panel.labels],
+      'y': [_short(label.y) for label in panel.labels],
+      'text': labels,
+      'textposition': 'middle right',
+      'cliponaxis': False,
+      'hoverinfo': 'skip',
+    },
+  ]
+  bare = {'showgrid': False, 'showline': False}
+  shape = {'range': [panel.rows - 0.5, -0.5], 'showticklabels': False}
+  return data, {
+    'height': round(90 + 16 * panel.rows),
+    'xaxis': _axis(panel.xlabel, range=[0, 1], **bare, **_ticks(panel.ticks)),
+    'yaxis': _axis('', **bare, **shape),
+  }
+
+
+def _strokes(branches: Iterable[Branch], colour: str, width: float) -> Trace:
+  """Lines as one trace, with a gap after each."""
+  x, y = (
+    [
+      None if value is None else round(value, 3)
+      for branch in branches
+      for value in (*getattr(branch, name), None)
+    ]
+    for name in 'xy'
+  )
+  return {
+    'type': 'scatter',
+    'mode': 'lines',
+    'x': x,
+    'y': y,
+    'line': {'color': colour, 'width': width},
+    'hoverinfo': 'skip',
   }
 
 

@@ -16,6 +16,7 @@ from jaxrep.report import (
   embedded,
   methods,
   overview,
+  plots,
   printed,
   references,
   tables,
@@ -63,14 +64,14 @@ def write_report(
 
 
 def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
-  """Writes <analysis>-<measure>.pdf and .png."""
+  """Writes .pdf and .png of every view, named by `plots.stem`."""
   folder.mkdir(parents=True, exist_ok=True)
   for result in results:
     for measure, view in result.figure.views.items():
       files = printed.render(result.title, result.figure.columns, view)
+      stem = plots.stem(result.name, measure)
       for kind, data in files.items():
-        name = f'{embedded.stem(result.name, measure)}.{kind}'
-        (folder / name).write_bytes(data)
+        (folder / f'{stem}.{kind}').write_bytes(data)
 
 
 def render_page(
@@ -162,7 +163,7 @@ def _figures(
     'main': [one for one in results if one.name == MAIN_FIGURE],
     'others': [one for one in results if one.name != MAIN_FIGURE],
     'panel_id': embedded.panel_id,
-    'stem': embedded.stem,
+    'stem': plots.stem,
     'statistic': _statistic,
     'beside': {
       (result.name, measure): cautions.of_view(

@@ -1,7 +1,7 @@
 """Figure specifications: what is shown, whoever draws it.
 
-An analysis gives a `Figure` of `Lines`, `Heatmap` or `Dots`; `interactive`
-draws it in the page, `printed` as PDF and PNG. The three class
+An analysis gives a `Figure` of `Lines`, `Heatmap`, `Dots` or `Trees`;
+`interactive` draws it in the page, `printed` as PDF and PNG. The three class
 colours keep apart under the common kinds of colour blindness (ΔE ≥ 30 in
 simulation), and marker shapes repeat what colours say. None is an undefined
 value and stays a gap.
@@ -16,6 +16,7 @@ Value = float | None
 Ticks = tuple[tuple[int | float, str], ...]  # place on the axis, label
 Band = tuple[float, Value, Value]  # x, low, high
 LineRole = Literal['mean', 'member', 'floor', 'floor_dotted', 'ceiling']
+Scale = Literal['sequential', 'diverging']
 Role = LineRole | Literal['band', 'hollow', 'filled', 'tick', 'bar']
 
 INK, GREY, GAP, BAND = '#1b1b1f', '#75757d', '#b9b9c0', '#e3e3e8'
@@ -98,7 +99,7 @@ class Heatmap:
   yticks: Ticks
   z: tuple[tuple[Value, ...], ...]
   hover: tuple[tuple[str, ...], ...]
-  scale: Literal['sequential', 'diverging']
+  scale: Scale
   limits: tuple[float, float]
 
 
@@ -130,7 +131,44 @@ class Dots:
   limits: tuple[float, float]
 
 
-Panel = Lines | Heatmap | Dots
+@dataclasses.dataclass(frozen=True)
+class Branch:
+  """A bent line of a tree; `hover` is shown at its `mark`, if it has one."""
+
+  x: tuple[float, ...]
+  y: tuple[float, ...]
+  mark: tuple[float, float] | None = None
+  hover: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """Text that begins at a point."""
+
+  x: float
+  y: float
+  text: str
+  bold: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Trees:
+  """Two trees face to face, with the names of their leaves (`trees.facing`).
+
+  x goes from 0 to 1, y from 0 at the top to `rows` - 1, where a row has room
+  for a name; `ties` join the leaves of both.
+  """
+
+  title: str
+  xlabel: str
+  ticks: Ticks
+  rows: float
+  branches: tuple[Branch, ...]
+  ties: tuple[Branch, ...]
+  labels: tuple[Label, ...]
+
+
+Panel = Lines | Heatmap | Dots | Trees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +183,26 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """Panels in rows of `columns`, a view per measure (none: nothing to show)."""
+  """Panels in rows of `columns`, a view per measure (none: nothing to show).
+
+  The only view of a figure that does not depend on the measure looked at is
+  that of `EVERY_MEASURE`.
+  """
 
   columns: int
   views: Mapping[str, View]
 
 
+EVERY_MEASURE = ''
 FLOOR = Key('floor: what chance gives', 'floor', GREY)
 FLOOR_BAND = Key('range of the floor over languages', 'band', BAND)
 CEILING = Key('ceiling: the same text, recorded again', 'ceiling', GREY)
 UNDEFINED = Key('undefined', 'band', GAP)
+
+
+def stem(analysis: str, measure: str) -> str:
+  """What the files and plots of a view are called."""
+  return analysis if measure == EVERY_MEASURE else f'{analysis}-{measure}'
 
 
 def legend(lines: Iterable[Line]) -> tuple[Key, ...]:

@@ -16,6 +16,7 @@ from jaxrep.report.plots import (
   Lines,
   Panel,
   Ticks,
+  Trees,
   Value,
   View,
 )
@@ -77,9 +78,12 @@ def render(title: str, columns: int, view: View) -> dict[str, bytes]:
       title=textwrap.fill(view.subtitle, int(14 * wide) * columns),
       alignment='left',
     )
-    png = _save(page, 'png')
+    page.draw_without_rendering()
     page.set_layout_engine(None)  # laid out, once for both files
-    return {'png': png, 'pdf': _save(page, 'pdf')}
+    for index, panel in enumerate(view.panels):
+      if isinstance(panel, Trees):
+        _widen(grid.flat[index], index % columns / columns, 1 / columns)
+    return {kind: _save(page, kind) for kind in ('png', 'pdf')}
 
 
 def _save(page: figure.Figure, kind: str) -> bytes:
@@ -89,8 +93,19 @@ def _save(page: figure.Figure, kind: str) -> bytes:
   return buffer.getvalue()
 
 
+def _widen(axis: axes.Axes, left: float, width: float) -> None:
+  """Lets a panel without labels at its sides take all the width of its column.
+
+  Which it would else share with the labels of the panels above it.
+  """
+  box = axis.get_position()
+  axis.set_position((left + 0.01, box.y0, width - 0.02, box.height))
+
+
 def _same_scale(left: Panel, right: Panel) -> bool:
-  """Whether the labels of the left one's value axis are the right one's."""
+  """Whether the labels of the left one's y axis are the right one's."""
+  if isinstance(left, Heatmap) and isinstance(right, Heatmap):
+    return (left.ylabel, left.yticks) == (right.ylabel, right.yticks)
   if not (isinstance(left, Lines) and isinstance(right, Lines)):
     return False
   return (left.ylabel, left.limits) == (right.ylabel, right.limits)
@@ -99,7 +114,11 @@ def _same_scale(left: Panel, right: Panel) -> bool:
 def _height(panel: Panel) -> float:
   if isinstance(panel, Dots):
     return 0.9 + 0.19 * len(panel.rows)
-  return 2.6 if isinstance(panel, Lines) else 3.0
+  if isinstance(panel, Trees):
+    return 0.9 + 0.145 * panel.rows
+  if isinstance(panel, Heatmap):
+    return max(3.0, 0.9 + 0.145 * len(panel.yticks))
+  return 2.6
 
 
 def _handle(key: Key) -> lines.Line2D | patches.Patch:
@@ -188,6 +207,24 @@ def _dots(axis: axes.Axes, panel: Dots) -> None:
   axis.set_axisbelow(True)
 
 
+def _trees(axis: axes.Axes, panel: Trees) -> None:
+  for branches, colour in (
+    (panel.ties, plots.GAP),
+    (panel.branches, plots.INK),
+  ):
+    for branch in branches:
+      axis.plot(branch.x, branch.y, '-', color=colour, lw=0.9)
+  for label in panel.labels:
+    weight = 'bold' if label.bold else 'normal'
+    axis.text(
+      label.x, label.y, label.text, va='center', fontsize=8, fontweight=weight
+    )
+  axis.set(xlim=(0, 1), ylim=(panel.rows - 0.5, -0.5), yticks=[])
+  axis.set_xlabel(panel.xlabel, loc='left')
+  _ticks(axis.set_xticks, panel.ticks, rotate=False)
+  axis.spines[['left', 'bottom']].set_visible(False)
+
+
 def _ticks(
   setter: Callable[..., Any],
   pairs: Ticks,
@@ -201,4 +238,5 @@ _DRAW: dict[type, Callable[[axes.Axes, Any], None]] = {
   Lines: _lines,
   Heatmap: _map,
   Dots: _dots,
+  Trees: _trees,
 }

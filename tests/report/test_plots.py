@@ -50,13 +50,27 @@ DOTS = plots.Dots(
   ),
   (0.0, 1.0),
 )
+TREES = plots.Trees(
+  'By likeness',
+  'SVCCA',
+  ((0.0, '0.2'), (0.2, '0.4')),
+  3.0,
+  (
+    plots.Branch(
+      (0.2, 0.0, 0.0, 0.2), (0.0, 0.0, 2.0, 2.0), (0.0, 1.0), 'SVCCA 0.200'
+    ),
+    plots.Branch((0.6, 0.7), (1.0, 1.0)),
+  ),
+  (plots.Branch((0.5, 0.6), (0.0, 1.0)),),
+  (plots.Label(0.3, 0.0, 'Hindi'), plots.Label(0.7, 1.0, 'Family', bold=True)),
+)
 LEGEND = tuple(
   plots.Key(role, role, plots.INK)
   for role in (*plots.STROKES, 'band', 'hollow', 'filled', 'tick', 'bar')
 )
 
 
-@pytest.mark.parametrize('panel', [LINES, MAP, DOTS])
+@pytest.mark.parametrize('panel', [LINES, MAP, DOTS, TREES])
 def test_plotly_accepts_every_panel(panel):
   go.Figure(interactive.panel_json(panel))  # raises on an unknown property
 
@@ -139,6 +153,46 @@ def test_print_gives_a_png_and_a_pdf_with_editable_text():
     assert near.sum() > 100, colour
   assert files['pdf'].startswith(b'%PDF')
   assert b'/TrueType' in files['pdf'] or b'/CIDFontType2' in files['pdf']
+
+
+def test_trees_break_between_their_branches_and_name_their_forks():
+  ties, branches, forks, names = interactive.panel_json(TREES)['data']
+  assert branches['x'] == [0.2, 0.0, 0.0, 0.2, None, 0.6, 0.7, None]
+  assert ties['y'] == [0.0, 1.0, None]
+  assert (forks['x'], forks['y']) == ([0.0], [1.0])
+  assert forks['text'] == ['SVCCA 0.200']
+  assert names['text'] == ['Hindi', '<b>Family</b>']
+
+
+def test_printed_trees_take_the_width_of_their_column():
+  tall = tuple((i, f'A language of long name {i}') for i in range(2))
+  labelled = dataclasses.replace(MAP, yticks=tall)
+  view = plots.View('SVCCA', (labelled, TREES), (), ())
+  png = printed.render('t', 1, view)['png']
+  image = np.asarray(Image.open(io.BytesIO(png)).convert('L'))
+  half = image[len(image) // 2 :]
+  dark = np.flatnonzero((half < 100).sum(axis=0) > 60)  # the root's line
+  assert dark.min() < 0.03 * image.shape[1]
+
+
+def test_a_map_with_many_names_is_taller():
+  names = tuple((i, f'language {i}') for i in range(40))
+  panels = [MAP, dataclasses.replace(MAP, yticks=names)]
+  heights = [interactive.panel_json(p)['layout']['height'] for p in panels]
+  assert heights[0] == 380
+  assert heights[1] > 40 * 15
+  low, high = (
+    Image.open(
+      io.BytesIO(printed.render('t', 1, plots.View('', (p,), (), ()))['png'])
+    ).size[1]
+    for p in panels
+  )
+  assert (high - low) / 200 == pytest.approx(0.9 + 40 * 0.145 - 3, abs=0.01)
+
+
+def test_a_view_of_every_measure_has_a_plain_name():
+  assert plots.stem('gap', plots.EVERY_MEASURE) == 'gap'
+  assert plots.stem('gap', 'cka') == 'gap-cka'
 
 
 def test_the_same_figure_is_the_same_file():
