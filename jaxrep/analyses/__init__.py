@@ -56,6 +56,22 @@ ANALYSES = {
     'each language before and after the adaptor.',
     'a model with a length adaptor, and text and speech of one language',
   ),
+  'retrieval': Analysis(
+    'jaxrep.analyses.retrieval',
+    'Retrieval, by layer',
+    'How often the nearest vector on the other side is that of the same '
+    'sentence, between modalities and between languages. The figure stays '
+    'under every measure.',
+    'R@1 in both directions (--measures=…,retrieval_r1,retrieval_r1_back)',
+  ),
+  'gap': Analysis(
+    'jaxrep.analyses.gap',
+    'What centring hides, by layer',
+    'Whether text and speech, or two languages, lie in different places: '
+    'the similarity measures take the means off and cannot see it. The figure '
+    'stays under every measure.',
+    'a measure of it (--measures=…,centroid_distance,norm_ratio,cosine_gap)',
+  ),
   'by_n': Analysis(
     'jaxrep.analyses.by_n',
     'The findings against the number of sentences',

@@ -48,12 +48,7 @@ class Run:
 
   def languages(self, model: str, *modalities: str) -> list[str]:
     """The compared languages that a model has in all of `modalities`."""
-    covered = self.definition['models'][model]['languages']
-    return [
-      language
-      for language in self.definition['compared_languages']
-      if all(language in covered[modality] for modality in modalities)
-    ]
+    return languages(self.definition, model, *modalities)
 
   def text_speech_cells(self) -> pa.Table:
     """Scores of a language's text against its own speech, every tap pair.
@@ -88,6 +83,18 @@ def load_run(workdir: epath.PathLike) -> Run:
         f'--workdir={workdir}` first.'
       )
   return Run(workdir, _read_definition(plan), _read_scores(scores))
+
+
+def languages(
+  definition: Mapping[str, Any], model: str, *modalities: str
+) -> list[str]:
+  """As `Run.languages`, where only the definition is at hand."""
+  covered = definition['models'][model]['languages']
+  return [
+    language
+    for language in definition['compared_languages']
+    if all(language in covered[modality] for modality in modalities)
+  ]
 
 
 def by_level(

@@ -34,10 +34,23 @@ MEASURES = {
   'squared singular values.',
   'cka_debiased': 'Linear CKA by unbiased estimates of HSIC.',
 }
+RETRIEVAL = {
+  'retrieval_r1': "Retrieval R@1: share of a's sentences found first in b.",
+  'retrieval_r1_back': "Retrieval R@1: share of b's sentences found first.",
+}
+GAP = {
+  'centroid_distance': 'Centroid distance: between the mean rows.',
+  'norm_ratio': 'Norm ratio: the smaller mean length over the larger.',
+  'cosine_gap': 'Cosine gap: of counterparts less of the others.',
+}
 NUMBERS = (
   *('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map', 'q'),
   *('ceiling', 'ci_low', 'ci_high'),
 )
+FLOORS = {
+  **dict.fromkeys(('cka_debiased', 'cosine_gap'), 0.0),
+  **dict.fromkeys(RETRIEVAL, 1 / 118),
+}
 SCHEMA = pa.schema(
   [
     *(
@@ -98,7 +111,12 @@ def model(title, layers, languages, trained):
 
 
 def definition(
-  languages=LANGUAGES, layers=4, trained=False, models=('tiny',), synthetic=True
+  languages=LANGUAGES,
+  layers=4,
+  trained=False,
+  models=('tiny',),
+  synthetic=True,
+  measures=MEASURES,
 ):
   return {
     'jaxrep': '0.1.0',
@@ -134,7 +152,7 @@ def definition(
     'common_ids': 'pair',
     'ceiling': False,
     'unrepeated': [],
-    'measures': dict(MEASURES),
+    'measures': dict(measures),
     'versions': {'jax': '0.10.2', 'numpy': '2.4.6'},
     'warnings': ['Fewer than 250 sentences per language.'],
   }
@@ -156,8 +174,15 @@ def cell(measure, a, b, number):
   depth, gap = (a[3] + b[3]) / 2, abs(a[3] - b[3])
   between = (a[0] != b[0]) + 0.6 * (a[1] != b[1]) + 0.05 * number
   true = math.exp(-between) * (0.55 - 0.9 * depth + 1.3 * depth**2) - 0.3 * gap
+  if measure in ('centroid_distance', 'norm_ratio'):
+    away = 0.3 * between + gap
+    return (
+      away if measure == 'centroid_distance' else 1 / (1 + away),
+      None,
+      None,
+    )
   if measure != 'svcca':
-    floor = 0.0 if measure == 'cka_debiased' else 0.12
+    floor = FLOORS.get(measure, 0.12)
     return floor + (1 - floor) * max(true, -0.01), floor, None
   k = 30 - int(12 * depth)
   floor = math.sqrt(k / 120) + 0.004 * number
@@ -166,6 +191,8 @@ def cell(measure, a, b, number):
 
 def judged(value, floor, interval):
   """What a score is judged by: an exact floor's spread, 0.02, and the rest."""
+  if floor is None:
+    return dict.fromkeys(NUMBERS[2:])
   z = (value - floor) / 0.02
   return {
     **{'calibrated': (value - floor) / (1 - floor), 'floor_sd': 0.02, 'z': z},
