@@ -56,6 +56,14 @@ ANALYSES = {
     'each language before and after the adaptor.',
     'a model with a length adaptor, and text and speech of one language',
   ),
+  'calibration': Analysis(
+    'jaxrep.analyses.calibration',
+    'What a raw score is made of, by layer',
+    'How much of the similarity of text and speech is what chance gives at '
+    'this number of sentences and components: where the raw score only '
+    'follows its floor, nothing has come closer. Means over languages.',
+    'text and speech of one language',
+  ),
   'retrieval': Analysis(
     'jaxrep.analyses.retrieval',
     'Retrieval, by layer',
