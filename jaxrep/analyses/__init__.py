@@ -64,6 +64,14 @@ ANALYSES = {
     'follows its floor, nothing has come closer. Means over languages.',
     'text and speech of one language',
   ),
+  'language_map': Analysis(
+    'jaxrep.analyses.language_map',
+    'Every language against every other',
+    'Which languages are alike at the last layer, and whether these are '
+    'relatives: a tree of likeness faces the families of languages, and lines '
+    'that cross are where the two disagree.',
+    'one modality in two languages',
+  ),
   'retrieval': Analysis(
     'jaxrep.analyses.retrieval',
     'Retrieval, by layer',

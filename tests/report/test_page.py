@@ -212,7 +212,7 @@ def test_several_models_are_rows_of_one_table(tmp_path):
 
 def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
-  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2) + 1  # k is of SVCCA alone
+  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4) + 1  # k is of SVCCA alone
   assert set(ids) == set(elements.panels)
   for panel in elements.panels.values():
     data = [

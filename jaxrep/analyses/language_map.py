@@ -1,0 +1,313 @@
+"""Languages by languages at the last layer, and whether kinship orders them."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
+
+from jaxrep.analyses import matching
+from jaxrep.analyses import run as runs
+from jaxrep.languages import LANGUAGES
+from jaxrep.report import plots, tables, trees
+from jaxrep.report.means import mean_cells
+
+KINSHIP = ('branch', 'family', 'none', 'unknown', 'itself')
+_KEYS = (
+  *('model', 'measure', 'modality_a', 'modality_b', 'lang_a', 'lang_b'),
+  *('tap_a', 'tap_b'),
+)
+_QUANTITIES = {'value': 'raw', 'calibrated': 'calibrated'}
+_HALVES = 'text below the diagonal, speech above'
+_ORDER = (
+  'Languages of a map stand as average linkage of the mean of text and speech '
+  'puts them. A tree joins what is most alike first, and a fork stands at the '
+  'mean over all pairs of languages across it.'
+)
+_RELATIONS = {
+  'branch': 'within a branch of a family',
+  'family': 'between branches of a family',
+  'none': 'between families',
+}
+_DISTANCES = ('centroid_distance',)  # the nearer, the smaller
+_OPEN = plots.Key('undefined, or not compared', 'band', plots.GAP)
+
+
+class _Tree(NamedTuple):
+  """Average linkage of languages; `order` has those that all others have."""
+
+  order: tuple[str, ...]
+  merges: tuple[trees.Merge, ...]
+
+
+def compute(run: runs.Run) -> pa.Table:
+  """The single cells of the last tap of text and of speech.
+
+  Text with text and speech with speech of two languages, and the text of each
+  with the speech of each.
+
+  Returns:
+    One row per model, measure, and pair of (modality, language); `kinship` is
+    the closest of 'branch', 'family' and 'none' that both languages share.
+  """
+  last = {
+    (model, a, b): 'last'
+    for model in run.definition['models']
+    for a, b in _last(run.definition, model)
+  }
+  keys = ('model', 'tap_a', 'tap_b')
+  cells = runs.labelled(run.scores, keys, 'at', last, pa.string())
+  cells = cells.filter(
+    (pc.field('modality_a') != pc.field('modality_b'))
+    | (pc.field('lang_a') != pc.field('lang_b'))
+  )
+  cells = mean_cells(cells, _KEYS)
+  pairs = zip(*(cells[f'lang_{x}'].to_pylist() for x in 'ab'), strict=True)
+  kin = pa.array([kinship(*pair) for pair in pairs], pa.string())
+  one = pa.array([1] * len(cells), pa.int64())
+  cells = cells.append_column('kinship', kin).append_column('of', one)
+  languages = run.definition['languages']
+  orders = run.orders | {
+    **dict.fromkeys(('modality_a', 'modality_b'), matching.MODALITIES),
+    **dict.fromkeys(('lang_a', 'lang_b'), languages),
+  }
+  return tables.annotate(tables.in_order(cells, orders), run.definition)
+
+
+def draw(table: pa.Table) -> plots.Figure:
+  """Raw and calibrated map of each model, and under them its trees."""
+  definition = tables.definition_of(table)
+  views = tables.views(table, _view)
+  for measure, view in views.items():
+    rows = [row for row in table.to_pylist() if row['measure'] == measure]
+    more = _kin_notes(rows, measure, definition)
+    views[measure] = dataclasses.replace(view, notes=(*view.notes, *more))
+  return plots.Figure(2, views)
+
+
+def kinship(a: str, b: str) -> str:
+  """One of `KINSHIP`: the closest relation that the language table knows."""
+  if a == b:
+    return 'itself'
+  if not (a in LANGUAGES and b in LANGUAGES):
+    return 'unknown'
+  one, other = LANGUAGES[a], LANGUAGES[b]
+  if one.family != other.family:
+    return 'none'
+  same = one.subgroup and one.subgroup == other.subgroup
+  return 'branch' if same else 'family'
+
+
+def _last(definition: Mapping[str, Any], model: str) -> set[tuple[str, str]]:
+  """The pairs of taps of a model that its maps hold."""
+  taps = definition['models'][model]['taps']
+  last = [taps[one][-1][0] for one in matching.MODALITIES if taps[one]]
+  across = [
+    (text, speech)
+    for speech, text in matching.counterparts(definition, model)[-1:]
+  ]
+  return {(tap, tap) for tap in last} | set(across)
+
+
+def _view(
+  rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
+) -> tuple[list[plots.Panel], list[plots.Key]]:
+  calibrated = plots.limits((row['calibrated'] for row in rows), 0.0)
+  reach = max(abs(end) for end in calibrated)
+  scales = {
+    'value': ('sequential', plots.limits(row['value'] for row in rows)),
+    'calibrated': ('diverging', (-reach, reach)),
+  }
+  quantities = tables.quantities(rows, _QUANTITIES)
+  judged = list(quantities)[-1]
+  maps, panels = [], []
+  for model, own in tables.by_model(rows, definition):
+    present = {row[f'lang_{side}'] for row in own for side in 'ab'}
+    languages = [one for one in definition['languages'] if one in present]
+    squares = {
+      modality: _square(own, modality, judged, languages)
+      for modality in matching.MODALITIES
+    }
+    order = _tree(_mean(squares.values()), languages, measure).order
+    order += tuple(one for one in languages if one not in order)
+    for statistic, quantity in quantities.items():
+      title = f'{quantity}, {_HALVES}'
+      title = tables.panel_title(model, title, definition)
+      maps.append(
+        _map(own, order, statistic, title, *scales[statistic], definition)
+      )
+    panels += maps[-len(quantities) :]
+    axis = tables.axis_title(measure, judged)
+    for modality, square in squares.items():
+      tree = _tree(square, languages, measure)
+      if tree.merges:
+        title = f'{modality}, by likeness and by family'
+        title = tables.panel_title(model, title, definition)
+        leaves = [_leaf(one, definition) for one in tree.order]
+        panels.append(trees.facing(title, axis, tree.merges, leaves))
+  gaps = any(None in line for one in maps for line in one.z)
+  return panels, [_OPEN] if gaps else []
+
+
+def _map(
+  rows: Sequence[tables.Row],
+  order: Sequence[str],
+  statistic: str,
+  title: str,
+  scale: plots.Scale,
+  limits: tuple[float, float],
+  definition: Mapping[str, Any],
+) -> plots.Heatmap:
+  """From the top in order: text left below, speech right above, both on it."""
+  place = {language: i for i, language in enumerate(order)}
+  cells: dict[tuple[int, int], tables.Row] = {}
+  for row in rows:
+    ends = sorted((place[row['lang_a']], place[row['lang_b']]))
+    if row['modality_a'] == row['modality_b'] == 'text':
+      cells[ends[1], ends[0]] = row
+    elif row['modality_a'] == row['modality_b'] or ends[0] == ends[1]:
+      cells[ends[0], ends[1]] = row
+  across = range(len(order))
+  grid = [[cells.get((i, j)) for j in across] for i in reversed(across)]
+  names = definition['language_names']
+  return plots.Heatmap(
+    title,
+    'the same languages in the same order',
+    '',
+    (),
+    tuple((len(order) - 1 - i, names[one]) for one, i in place.items()),
+    tuple(tuple(row and row[statistic] for row in line) for line in grid),
+    tuple(tuple(_hover(row, statistic) for row in line) for line in grid),
+    scale,
+    limits,
+  )
+
+
+def _hover(row: tables.Row | None, statistic: str) -> str:
+  """Short, since a page holds tens of thousands of them."""
+  if row is None:
+    return ''
+  if row['modality_a'] == row['modality_b']:
+    head = f'{row["lang_a"]}–{row["lang_b"]} {row["modality_a"]}'
+  else:
+    head = f'{row["lang_a"]} text–speech'
+  if row['value'] is None:
+    return f'{head}: undefined'
+  head += f' {tables.number(row[statistic])}'
+  if statistic == 'calibrated':
+    return head + (f', q {tables.probability(row["q"])}' if row['q'] else '')
+  kept = '' if row['k_min'] is None else f', k {row["k_min"]}'
+  floor = f'floor {tables.number(row["floor"])}'
+  return f'{head}{tables.interval(row)}<br>{floor}, n {row["n_min"]}{kept}'
+
+
+def _leaf(language: str, definition: Mapping[str, Any]) -> trees.Leaf:
+  known = LANGUAGES.get(language)
+  return trees.Leaf(
+    definition['language_names'][language],
+    known.family if known else '',
+    known.subgroup if known else '',
+  )
+
+
+def _square(
+  rows: Sequence[tables.Row],
+  modality: str,
+  statistic: str,
+  languages: Sequence[str],
+) -> Float[np.ndarray, 'l l']:
+  """Languages by languages of one modality; NaN where undefined."""
+  place = {language: i for i, language in enumerate(languages)}
+  found = np.full((len(languages),) * 2, np.nan)
+  for row in rows:
+    same = row['modality_a'] == row['modality_b'] == modality
+    if same and row[statistic] is not None:
+      a, b = place[row['lang_a']], place[row['lang_b']]
+      found[a, b] = found[b, a] = row[statistic]
+  return found
+
+
+def _mean(
+  squares: Iterable[Float[np.ndarray, 'l l']],
+) -> Float[np.ndarray, 'l l']:
+  """Over those that are defined."""
+  stack = np.stack(list(squares))
+  count = np.sum(~np.isnan(stack), axis=0)
+  total = np.nansum(stack, axis=0)
+  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _complete(values: Float[np.ndarray, 'l l']) -> list[int]:
+  """Languages without an undefined pair, after leaving out the worst."""
+  kept = list(range(len(values)))
+  while kept:
+    lacking = np.isnan(values[np.ix_(kept, kept)]).sum(axis=1)
+    if lacking.max() <= 1:  # a language with itself
+      break
+    kept.pop(int(lacking.argmax()))
+  return kept if len(kept) > 2 else []
+
+
+def _tree(
+  values: Float[np.ndarray, 'l l'], languages: Sequence[str], measure: str
+) -> _Tree:
+  """Average linkage, so that a merge has the mean of the pairs across it."""
+  kept = _complete(values)
+  if not kept:
+    return _Tree((), ())
+  sign = -1 if measure in _DISTANCES else 1
+  near = sign * values[np.ix_(kept, kept)]
+  top = np.nanmax(near) + 1  # 1: so that no merge is as low as a leaf
+  away = distance.squareform(top - near, checks=False)
+  linkage = hierarchy.linkage(away, 'average', optimal_ordering=True)
+  drawn = hierarchy.dendrogram(linkage, no_plot=True)
+
+  def level(height: float) -> float | None:
+    return float(sign * (top - height)) if height else None
+
+  merges = [
+    trees.Merge(
+      level(heights[1]),
+      (level(heights[0]), level(heights[3])),
+      ((ends[0] - 5) / 10, (ends[3] - 5) / 10),
+    )
+    for heights, ends in sorted(
+      zip(drawn['dcoord'], drawn['icoord'], strict=True),
+      key=lambda merge: merge[0][1],
+    )
+  ]
+  order = tuple(languages[kept[leaf]] for leaf in drawn['leaves'])
+  return _Tree(order, tuple(merges))
+
+
+def _kin_notes(
+  rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
+) -> list[str]:
+  """Means by kinship, of each model and modality."""
+  statistic = list(tables.quantities(rows, _QUANTITIES))[-1]
+  found = [_ORDER]
+  for model, own in tables.by_model(rows, definition):
+    for modality in matching.MODALITIES:
+      means = []
+      for kin, label in _RELATIONS.items():
+        some = [
+          row[statistic]
+          for row in own
+          if row['kinship'] == kin
+          and row['modality_a'] == row['modality_b'] == modality
+          and row[statistic] is not None
+        ]
+        if some:
+          mean = tables.number(statistics.fmean(some))
+          means.append(f'{mean} {label} (pairs: {len(some)})')
+      if means:
+        axis = tables.axis_title(measure, statistic)
+        title = tables.panel_title(model, modality, definition)
+        found.append(f'{title}, mean {axis} {", ".join(means)}.')
+  return found
