@@ -15,8 +15,8 @@ from jaxrep.report import plots, tables
 from jaxrep.report.means import mean_cells
 
 MEASURES = ('centroid_distance', 'norm_ratio', 'cosine_gap')
-_NO_GAP = {'centroid_distance': 0.0, 'norm_ratio': 1.0}
-_REFERENCE = plots.Key('no gap', 'floor', plots.GREY)
+_REFERENCE = {'centroid_distance': 0.0, 'norm_ratio': 1.0, 'cosine_gap': 0.0}
+_NONE = plots.Key('no gap; of the cosine, chance', 'floor', plots.GREY)
 _KEYS = {
   'within': plots.Key(
     'text with speech, same language', 'mean', '#004488', 'diamond'
@@ -81,24 +81,24 @@ def _panels(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> list[tuple[str, plots.Lines]]:
   """Each model's panel of one measure, all on one scale."""
-  limits = plots.limits(
-    (row['value'] for row in rows), _NO_GAP.get(measure, 0.0)
-  )
+  reference = _REFERENCE[measure]
+  low, high = plots.limits((row['value'] for row in rows), reference)
+  if measure == 'norm_ratio':
+    low = max(low, 0.0)  # where it begins, and no line of zero is drawn
   title = tables.measure_title(measure)
   found = []
   for model, own in tables.by_model(rows, definition):
     stages = matching.stages(definition, model)
     places = plots.places(stages)
     lines = _lines(own, places)
-    if measure in _NO_GAP:
-      ends, level = (places[0], places[-1]), (_NO_GAP[measure],) * 2
-      lines += (plots.Line(ends, level, ('no gap',) * 2, _REFERENCE),)
+    ends = (places[0], places[-1])
+    lines += (plots.Line(ends, (reference,) * 2, (_NONE.label,) * 2, _NONE),)
     panel = plots.Lines(
       tables.panel_title(model, title, definition),
       'layer',
       title,
       tuple((places[i], name) for i, name in plots.ticks(stages)),
-      limits,
+      (low, high),
       lines,
     )
     found.append((model, panel))

@@ -1,6 +1,7 @@
 """Languages by languages at the last layer, and whether kinship orders them."""
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ _KEYS = (
   *('tap_a', 'tap_b'),
 )
 _QUANTITIES = {'value': 'raw', 'calibrated': 'calibrated'}
+_COLUMNS = 2
+_FACING = 'by likeness and by family'
 _HALVES = 'text below the diagonal, speech above'
 _ORDER = (
   'Languages of a map stand as average linkage of the mean of text and speech '
@@ -88,7 +91,7 @@ def draw(table: pa.Table) -> plots.Figure:
     rows = [row for row in table.to_pylist() if row['measure'] == measure]
     more = _kin_notes(rows, measure, definition)
     views[measure] = dataclasses.replace(view, notes=(*view.notes, *more))
-  return plots.Figure(2, views)
+  return plots.Figure(_COLUMNS, views)
 
 
 def kinship(a: str, b: str) -> str:
@@ -118,15 +121,10 @@ def _last(definition: Mapping[str, Any], model: str) -> set[tuple[str, str]]:
 def _view(
   rows: Sequence[tables.Row], measure: str, definition: Mapping[str, Any]
 ) -> tuple[list[plots.Panel], list[plots.Key]]:
-  calibrated = plots.limits((row['calibrated'] for row in rows), 0.0)
-  reach = max(abs(end) for end in calibrated)
-  scales = {
-    'value': ('sequential', plots.limits(row['value'] for row in rows)),
-    'calibrated': ('diverging', (-reach, reach)),
-  }
+  scales = _scales(rows)
   quantities = tables.quantities(rows, _QUANTITIES)
   judged = list(quantities)[-1]
-  maps, panels = [], []
+  maps, faced = [], []
   for model, own in tables.by_model(rows, definition):
     present = {row[f'lang_{side}'] for row in own for side in 'ab'}
     languages = [one for one in definition['languages'] if one in present]
@@ -136,23 +134,70 @@ def _view(
     }
     order = _tree(_mean(squares.values()), languages, measure).order
     order += tuple(one for one in languages if one not in order)
+    found = []
     for statistic, quantity in quantities.items():
       title = f'{quantity}, {_HALVES}'
       title = tables.panel_title(model, title, definition)
-      maps.append(
+      found.append(
         _map(own, order, statistic, title, *scales[statistic], definition)
       )
-    panels += maps[-len(quantities) :]
-    axis = tables.axis_title(measure, judged)
-    for modality, square in squares.items():
-      tree = _tree(square, languages, measure)
-      if tree.merges:
-        title = f'{modality}, by likeness and by family'
-        title = tables.panel_title(model, title, definition)
-        leaves = [_leaf(one, definition) for one in tree.order]
-        panels.append(trees.facing(title, axis, tree.merges, leaves))
-  gaps = any(None in line for one in maps for line in one.z)
-  return panels, [_OPEN] if gaps else []
+    maps.append(found)
+    trees_of = {
+      tables.panel_title(model, f'{one}, {_FACING}', definition): _tree(
+        square, languages, measure
+      )
+      for one, square in squares.items()
+    }
+    faced.append(
+      _faced(trees_of, tables.axis_title(measure, judged), definition)
+    )
+  gaps = any(None in line for some in maps for one in some for line in one.z)
+  return _in_lines(maps, faced), [_OPEN] if gaps else []
+
+
+def _scales(
+  rows: Sequence[tables.Row],
+) -> dict[str, tuple[plots.Scale, tuple[float, float]]]:
+  """Of each statistic, over the cells that are drawn."""
+  drawn = [row for row in rows if _drawn(row)]
+  calibrated = plots.limits((row['calibrated'] for row in drawn), 0.0)
+  reach = max(abs(end) for end in calibrated)
+  return {
+    'value': ('sequential', plots.limits(row['value'] for row in drawn)),
+    'calibrated': ('diverging', (-reach, reach)),
+  }
+
+
+def _drawn(row: tables.Row) -> bool:
+  """Maps hold what shares the modality, or the language."""
+  same_language = row['lang_a'] == row['lang_b']
+  return same_language or row['modality_a'] == row['modality_b']
+
+
+def _faced(
+  found: Mapping[str, _Tree], xlabel: str, definition: Mapping[str, Any]
+) -> list[plots.Trees]:
+  """The trees that there are, by their titles, each facing the families."""
+  return [
+    trees.facing(
+      title, xlabel, tree.merges, [_leaf(x, definition) for x in tree.order]
+    )
+    for title, tree in found.items()
+    if tree.merges
+  ]
+
+
+def _in_lines(
+  maps: Sequence[Sequence[plots.Panel]], faced: Sequence[Sequence[plots.Panel]]
+) -> list[plots.Panel]:
+  """Each model's maps over its trees, if both fill their lines.
+
+  Else all maps first, so that no map stands beside a tree but once.
+  """
+  groups = itertools.chain.from_iterable(zip(maps, faced, strict=True))
+  if any(len(some) % _COLUMNS for some in (*maps, *faced)):
+    groups = itertools.chain(maps, faced)
+  return list(itertools.chain.from_iterable(groups))
 
 
 def _map(
@@ -167,12 +212,10 @@ def _map(
   """From the top in order: text left below, speech right above, both on it."""
   place = {language: i for i, language in enumerate(order)}
   cells: dict[tuple[int, int], tables.Row] = {}
-  for row in rows:
-    ends = sorted((place[row['lang_a']], place[row['lang_b']]))
-    if row['modality_a'] == row['modality_b'] == 'text':
-      cells[ends[1], ends[0]] = row
-    elif row['modality_a'] == row['modality_b'] or ends[0] == ends[1]:
-      cells[ends[0], ends[1]] = row
+  for row in filter(_drawn, rows):
+    low, high = sorted((place[row['lang_a']], place[row['lang_b']]))
+    text = row['modality_a'] == row['modality_b'] == 'text'
+    cells[(high, low) if text else (low, high)] = row
   across = range(len(order))
   grid = [[cells.get((i, j)) for j in across] for i in reversed(across)]
   names = definition['language_names']

@@ -60,15 +60,16 @@ def test_where_no_gap_is_stands_in_the_figure(tmp_path):
   run, _ = load(tmp_path, models=('one',))
   distance, ratio, cosine = view_of(run).panels
   level = {
-    panel.ylabel: [set(x.y) for x in panel.lines if x.key.label == 'no gap']
+    panel.ylabel: [set(x.y) for x in panel.lines if x.key.role == 'floor']
     for panel in (distance, ratio, cosine)
   }
   assert level == {
     'centroid distance': [{0.0}],
     'norm ratio': [{1.0}],
-    'cosine gap': [],
+    'cosine gap': [{0.0}],
   }
-  assert ratio.limits[1] > 1 and distance.limits[0] < 0
+  assert ratio.limits[0] >= 0 and ratio.limits[1] > 1
+  assert distance.limits[0] < 0
 
 
 def test_sides_of_different_width_have_no_line(tmp_path):

@@ -106,6 +106,7 @@ def test_a_map_has_text_below_and_speech_above_its_diagonal(tmp_path):
   assert set(z[np.tril_indices(7, -1)]) == {0.7}
   assert set(z[np.triu_indices(7, 1)]) == {0.4}
   assert set(np.diag(z)) == {0.1}
+  assert raw.limits[1] < 0.99  # of text with another language's speech
 
 
 def test_cells_stand_in_the_rows_of_their_languages(tmp_path):
@@ -204,6 +205,20 @@ def test_a_language_that_lacks_pairs_is_last_and_in_no_tree(tmp_path):
   undefined = [h for line in raw.hover for h in line if h.endswith('undefined')]
   assert len(undefined) == 4
   assert [key.role for key in view.legend] == ['band']
+
+
+def test_maps_stand_over_their_trees_unless_there_is_one(tmp_path):
+  measures = {'cka': 'CKA.', 'norm_ratio': 'Norm ratio.'}
+  definition = synthetic.definition(
+    layers=0, models=('one', 'two'), measures=measures
+  )
+  rows = synthetic.rows(definition, measures=measures)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  kinds = {
+    measure: ''.join(type(p).__name__[0] for p in view_of(run, measure).panels)
+    for measure in measures
+  }
+  assert kinds == {'cka': 'HHTTHHTT', 'norm_ratio': 'HHTTTT'}
 
 
 def test_two_languages_have_a_map_without_trees(tmp_path):
