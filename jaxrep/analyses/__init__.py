@@ -60,16 +60,18 @@ ANALYSES = {
     'jaxrep.analyses.calibration',
     'What a raw score is made of, by layer',
     'How much of the similarity of text and speech is what chance gives at '
-    'this number of sentences and components: where the raw score only '
-    'follows its floor, nothing has come closer. Means over languages.',
+    'this number of sentences and components: a raw score that rises only '
+    'with its floor, or with k, says nothing. Means over languages.',
     'text and speech of one language',
   ),
   'language_map': Analysis(
     'jaxrep.analyses.language_map',
     'Every language against every other',
     'Which languages are alike at the last layer, and whether these are '
-    'relatives: a tree of likeness faces the families of languages, and lines '
-    'that cross are where the two disagree.',
+    'relatives. A map compares two languages as text below its diagonal and '
+    'as speech above it, and on it the text of a language with its speech. '
+    'Each tree of likeness faces the families of its languages: lines that '
+    'cross are where the two disagree.',
     'one modality in two languages',
   ),
   'retrieval': Analysis(

@@ -65,8 +65,11 @@ def compute(run: runs.Run) -> pa.Table:
     for a, b in _last(run.definition, model)
   }
   keys = ('model', 'tap_a', 'tap_b')
-  cells = runs.labelled(run.scores, keys, 'at', last, pa.string())
-  cells = cells.filter(
+  taps = sorted({tap for _, *pair in last for tap in pair})
+  cells = run.scores.filter(
+    pc.field('tap_a').isin(taps) & pc.field('tap_b').isin(taps)
+  )
+  cells = runs.labelled(cells, keys, 'at', last, pa.string()).filter(
     (pc.field('modality_a') != pc.field('modality_b'))
     | (pc.field('lang_a') != pc.field('lang_b'))
   )
@@ -86,9 +89,9 @@ def compute(run: runs.Run) -> pa.Table:
 def draw(table: pa.Table) -> plots.Figure:
   """Raw and calibrated map of each model, and under them its trees."""
   definition = tables.definition_of(table)
-  views = tables.views(table, _view)
+  views, cells = tables.views(table, _view), table.to_pylist()
   for measure, view in views.items():
-    rows = [row for row in table.to_pylist() if row['measure'] == measure]
+    rows = [row for row in cells if row['measure'] == measure]
     more = _kin_notes(rows, measure, definition)
     views[measure] = dataclasses.replace(view, notes=(*view.notes, *more))
   return plots.Figure(_COLUMNS, views)

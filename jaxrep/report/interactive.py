@@ -209,9 +209,16 @@ def _trees(panel: Trees) -> tuple[list[Trace], Trace]:
   ]
   bare = {'showgrid': False, 'showline': False}
   shape = {'range': [panel.rows - 0.5, -0.5], 'showticklabels': False}
+  below = {  # an axis' own title would stand amid both trees
+    **{'text': panel.xlabel, 'showarrow': False, 'font': {'size': 14}},
+    **{'x': 0, 'xanchor': 'left', 'yref': 'paper', 'y': 0, 'yanchor': 'top'},
+    'yshift': -22,
+  }
   return data, {
     'height': round(90 + 16 * panel.rows),
-    'xaxis': _axis(panel.xlabel, range=[0, 1], **bare, **_ticks(panel.ticks)),
+    'margin': {'l': 8, 'r': 8, 't': 8, 'b': 50},
+    'annotations': [below],
+    'xaxis': _axis('', range=[0, 1], **bare, **_ticks(panel.ticks)),
     'yaxis': _axis('', **bare, **shape),
   }
 

@@ -247,6 +247,28 @@ def test_one_measure_is_shown_and_each_has_a_button(elements):
   assert shown == {'svcca'}
 
 
+def test_a_figure_under_every_measure_is_never_hidden(tmp_path):
+  measures = synthetic.MEASURES | synthetic.RETRIEVAL
+  definition = synthetic.definition(layers=1, measures=measures)
+  rows = synthetic.rows(definition, measures=measures)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  results = analyses.analyze(run, ['cross_lingual', 'retrieval'])
+  page.write_report(run, results, tmp_path)
+  text = (tmp_path / 'report.html').read_text()
+  _, _, own = text.partition('<section id="retrieval">')
+  elements = Elements(own.partition('</section>')[0])
+  assert ('div', {'class': 'grid c2'}) in elements.tags
+  assert all('hidden' not in attrs for _, attrs in elements.tags)
+  assert all('data-measure' not in attrs for _, attrs in elements.tags)
+  plots = [a['id'] for _, a in elements.tags if a.get('class') == 'plot']
+  assert plots == ['retrieval-1']
+  assert 'retrieval-1' in Elements(text).panels
+  for tag, attrs in elements.tags:
+    if tag == 'a':
+      assert (tmp_path / attrs['href']).exists()
+  assert (tmp_path / 'figures' / 'retrieval.pdf').exists()
+
+
 def test_headline_numbers_are_those_of_the_summary(folder, elements):
   summary = json.loads((folder / 'summary.json').read_text())
   quantities = summary['models']['tiny']['measures']['svcca']
