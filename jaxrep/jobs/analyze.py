@@ -19,12 +19,16 @@ class Config(settings.Workdir):
 def run(config: Config) -> None:
   from etils import epath
 
-  from jaxrep.analyses import analyze
+  from jaxrep.analyses import analyze, verdicts
   from jaxrep.analyses.run import load_run
   from jaxrep.report import page, tables
+  from jaxrep.report import verdicts as boards
 
   loaded = load_run(config.workdir)
   results = analyze(loaded, config.analyses)
   folder = epath.Path(config.workdir)
-  tables.write_tables(results, loaded.scores, loaded.definition, folder)
+  findings = boards.summary(verdicts.read(config.workdir))
+  tables.write_tables(
+    results, loaded.scores, loaded.definition, folder, findings
+  )
   page.write_figures(results, folder / 'figures')

@@ -14,10 +14,11 @@ class Config(settings.Workdir):
 
 
 def run(config: Config) -> None:
-  from jaxrep.analyses import analyze
+  from jaxrep.analyses import analyze, verdicts
   from jaxrep.analyses.run import load_run
   from jaxrep.report import page
 
   loaded = load_run(config.workdir)
-  page.write_report(loaded, analyze(loaded), config.workdir)
+  findings = verdicts.read(config.workdir)
+  page.write_report(loaded, analyze(loaded), config.workdir, findings)
   print(f'Report: {config.workdir}/report.html')
