@@ -8,7 +8,7 @@ import pyarrow as pa
 from jaxrep.analyses import run as runs
 from jaxrep.analyses import verdicts
 from jaxrep.findings import FINDINGS
-from jaxrep.report import plots, tables
+from jaxrep.report import measures, plots, tables
 
 # Of models, in the run's order; apart under the common kinds of colour
 # blindness. Markers repeat what colours say.
@@ -45,7 +45,7 @@ def draw(table: pa.Table) -> plots.Figure:
   """A panel per finding, a line per model between the ends of its interval."""
   rows, definition = table.to_pylist(), tables.definition_of(table)
   views = {}
-  for measure in tables.measures(definition):
+  for measure in measures.drawn(definition):
     name = _MEASURES.get(measure, measure)
     own = [row for row in rows if row['measure'] == name]
     if own:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from jaxrep.analyses import matching
 from jaxrep.analyses import run as runs
-from jaxrep.report import plots, tables
+from jaxrep.report import measures, plots, tables
 from jaxrep.report.means import mean_cells
 
 MEASURES = ('centroid_distance', 'norm_ratio', 'cosine_gap')
@@ -85,7 +85,7 @@ def _panels(
   low, high = plots.limits((row['value'] for row in rows), reference)
   if measure == 'norm_ratio':
     low = max(low, 0.0)  # where it begins, and no line of zero is drawn
-  title = tables.measure_title(measure)
+  title = measures.title(measure)
   found = []
   for model, own in tables.by_model(rows, definition):
     stages = matching.stages(definition, model)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jaxrep.analyses import matching
 from jaxrep.analyses import run as runs
-from jaxrep.report import plots, tables
+from jaxrep.report import measures, plots, tables
 from jaxrep.report.means import mean_cells
 
 MEASURES = ('retrieval_r1', 'retrieval_r1_back')
@@ -112,7 +112,7 @@ def _panel(
   return plots.Lines(
     tables.panel_title(model, 'found first', definition),
     'layer',
-    tables.measure_title(MEASURES[0]),
+    measures.title(MEASURES[0]),
     tuple((places[i], name) for i, name in plots.ticks(stages)),
     limits,
     tuple(lines),

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from etils import epath
 
-from jaxrep.report import tables
+from jaxrep.report import measures, tables
 from jaxrep.report.means import mean_cells
 from jaxrep.types import InputError
 
@@ -43,7 +43,7 @@ class Run:
     """Model and measure names in the run's order, for `tables.in_order`."""
     return {
       'model': tuple(self.definition['models']),
-      'measure': tuple(tables.measures(self.definition)),
+      'measure': tuple(measures.of_run(self.definition)),
     }
 
   def languages(self, model: str, *modalities: str) -> list[str]:

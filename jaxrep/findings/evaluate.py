@@ -1,8 +1,10 @@
 """Every finding of a model under every measure, as rows of a table."""
 
+import concurrent.futures
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,15 +43,17 @@ def evaluate(
   model: Model, settings: Settings, smallest: float = SMALLEST
 ) -> list[Row]:
   """One row a finding and measure, on all sentences that all cells can have."""
-  rows: list[Row] = []
   plain = _statistics(model.layout, picked=False, uncentred=False)
   uncentred = _statistics(model.layout, picked=False, uncentred=True)
-  for measures, group in ((MEASURES, plain), (UNCENTRED, uncentred)):
-    for measure in measures:
-      rows += judge(model, group, measure, settings, smallest)
-  for measure in MEASURES:
-    rows += _picked(model, measure, settings, smallest)
+
+  def of(measure: str) -> list[Row]:
+    if measure in UNCENTRED:
+      return list(judge(model, uncentred, measure, settings, smallest))
+    whole = judge(model, plain, measure, settings, smallest)
+    return [*whole, *_picked(model, measure, settings, smallest)]
+
   order = {finding: i for i, finding in enumerate(FINDINGS)}
+  rows = _side_by_side(of, (*MEASURES, *UNCENTRED))
   return sorted(rows, key=lambda row: order[row['finding']])
 
 
@@ -59,12 +63,23 @@ def by_n(
   """The main findings on nested parts of the sentences, `SHARES` of them."""
   found = _statistics(model.layout, picked=False, uncentred=False)
   main = {name: one for name, one in found.items() if '.' not in name}
-  return [
-    row
-    for share in SHARES
-    for measure in MEASURES
-    for row in judge(model, main, measure, settings, smallest, (0.0, share))
-  ]
+
+  def of(measure: str) -> list[Row]:
+    return [
+      row
+      for share in SHARES
+      for row in judge(model, main, measure, settings, smallest, (0.0, share))
+    ]
+
+  return _side_by_side(of, MEASURES)
+
+
+def _side_by_side(
+  of: Callable[[str], list[Row]], measures: Sequence[str]
+) -> list[Row]:
+  """The rows of each measure; a CPU takes several measures at once."""
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    return list(itertools.chain.from_iterable(pool.map(of, measures)))
 
 
 def _statistics(

@@ -46,7 +46,7 @@ class Settings:
   k: int = 10
   rounds: int = 4
   variance: float = 0.99
-  splits: int = 4
+  splits: int = 3
   permutations: int = 16
   minimum: int = 20
   seed: int = 0

@@ -143,7 +143,10 @@ class Comparison(Ceiling, Sampling):
   """What is compared with what, and how."""
 
   measures: tuple[str, ...] = flag(
-    ('svcca', 'svcca_heldout', 'cka', 'cka_debiased'),
+    (
+      *('svcca', 'svcca_heldout', 'cka', 'cka_debiased', 'retrieval_r1'),
+      *('retrieval_r1_back', 'centroid_distance', 'norm_ratio', 'cosine_gap'),
+    ),
     'Similarity measures; `run.py list measures` shows them.',
   )
   svcca_k: int = flag(

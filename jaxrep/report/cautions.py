@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxrep.report import tables
+from jaxrep.report import measures, tables
 
 # About as many as the published study had a language.
 FEW_SENTENCES = 250
@@ -61,8 +61,8 @@ def _components(
     if row['k_min'] != row['k_max']
   }
   named = ', '.join(
-    f'{tables.measure_title(name)} ({uneven[name]})'
-    for name in tables.measures(definition)
+    f'{measures.title(name)} ({uneven[name]})'
+    for name in measures.drawn(definition)
     if name in uneven
   )
   text = (

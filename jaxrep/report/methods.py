@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxrep.report import references, tables
+from jaxrep.report import measures, references
 from jaxrep.report.verdicts import Verdict
 
 COMMON_IDS = {
@@ -101,8 +101,8 @@ def _comparison(definition: Mapping[str, Any], sentences: str) -> list[str]:
     'Sentences were aligned by their identifiers, and we compared '
     f'{COMMON_IDS[definition["common_ids"]]} (n = {sentences}).'
   ]
-  for name in tables.measures(definition):
-    title = tables.measure_title(name)
+  for name in measures.of_run(definition):
+    title = measures.title(name)
     cited = references.cited(references.of_measure(name))
     defined = definition['measures'][name].removeprefix(f'{title}: ')
     found.append(

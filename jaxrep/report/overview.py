@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from jaxrep.report import tables
+from jaxrep.report import measures, tables
 
 
 def headlines(
@@ -13,7 +13,7 @@ def headlines(
   lines = [line for result in results for line in result.headlines]
   found = {
     measure: [_headline(line) for line in lines if line.measure == measure]
-    for measure in tables.measures(definition)
+    for measure in measures.drawn(definition)
   }
   return {measure: own for measure, own in found.items() if own}
 
@@ -44,7 +44,7 @@ def overview(
   """measure → one table: a row a model, a column a headline."""
   lines = [line for result in results for line in result.headlines]
   found = {}
-  for measure in tables.measures(definition):
+  for measure in measures.drawn(definition):
     columns: dict[str, dict[str, tables.Headline]] = {}
     for line in lines:
       if line.measure == measure:

@@ -1,6 +1,8 @@
 """report.html, one page that opens without a network, and its figure files."""
 
 import collections
+import concurrent.futures
+import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +16,7 @@ from jaxrep import languages
 from jaxrep.report import (
   cautions,
   embedded,
+  measures,
   methods,
   overview,
   plots,
@@ -26,6 +29,7 @@ from jaxrep.report.verdicts import Verdict
 
 IDS_SHOWN = 20
 MAIN_FIGURE = 'text_speech'
+_MANY = 16  # figures, for which a second process pays
 QUESTION = (
   'Do models represent a sentence alike as text and as speech, in every '
   'language?'
@@ -66,12 +70,23 @@ def write_report(
 def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
   """Writes .pdf and .png of every view, named by `plots.stem`."""
   folder.mkdir(parents=True, exist_ok=True)
-  for result in results:
-    for measure, view in result.figure.views.items():
-      files = printed.render(result.title, result.figure.columns, view)
-      stem = plots.stem(result.name, measure)
-      for kind, data in files.items():
-        (folder / f'{stem}.{kind}').write_bytes(data)
+  jobs = {
+    plots.stem(one.name, measure): (one.title, one.figure.columns, view)
+    for one in results
+    for measure, view in one.figure.views.items()
+  }
+  for stem, files in zip(jobs, _rendered(list(jobs.values())), strict=True):
+    for kind, data in files.items():
+      (folder / f'{stem}.{kind}').write_bytes(data)
+
+
+def _rendered(jobs: Sequence[tuple[Any, ...]]) -> Iterable[dict[str, bytes]]:
+  """`printed.render` of each; of many, in as many processes as cores."""
+  if len(jobs) < _MANY:
+    return [printed.render(*job) for job in jobs]
+  fresh = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(mp_context=fresh) as pool:
+    return list(pool.map(printed.render, *zip(*jobs, strict=True)))
 
 
 def render_page(
@@ -132,12 +147,12 @@ def _findings(
   """The verdicts, and the measures that the page can show."""
   drawn = {name for result in results for name in result.figure.views}
   judged = list(dict.fromkeys(v.measure for v in findings))
-  known = [name for name in tables.measures(definition) if name in drawn]
-  measures = dict.fromkeys([*known, *judged])
+  known = [name for name in measures.drawn(definition) if name in drawn]
+  shown = known or judged
   models = definition['models']
   return {
-    'measures': {name: tables.measure_title(name) for name in measures},
-    'shown': next(iter(measures), ''),
+    'measures': {name: measures.title(name) for name in shown},
+    'shown': next(iter(shown), ''),
     'model_titles': [tables.model_title(name, definition) for name in models],
     'board': verdicts.board(findings, judged, definition),
     'findings': verdicts.full(findings, definition),

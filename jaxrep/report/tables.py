@@ -9,7 +9,7 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import csv
 
-from jaxrep.report import plots
+from jaxrep.report import measures, plots
 
 Row = Mapping[str, Any]
 STATISTICS = ('value', 'floor', 'calibrated')
@@ -20,22 +20,6 @@ NUMBERS = (
 )
 SIDE_BY_SIDE = 4  # models
 CLASSES = ('high', 'medium', 'low', 'unclassified')
-_MEASURE_TITLES = {
-  'svcca': 'SVCCA',
-  'svcca_heldout': 'held-out SVCCA',
-  'cca': 'CCA',
-  'pwcca': 'PWCCA',
-  'mean_squared_cca': 'mean squared CCA',
-  'cka': 'CKA',
-  'cka_debiased': 'debiased CKA',
-  'rsa': 'RSA (Spearman)',
-  'rsa_cosine': 'RSA (cosine)',
-  'mutual_knn': 'mutual kNN',
-  'retrieval_r1': 'R@1',
-  'retrieval_r1_back': 'R@1 back',
-  'retrieval_r5': 'R@5',
-  'retrieval_r5_back': 'R@5 back',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +78,6 @@ def definition_of(table: pa.Table) -> dict[str, Any]:
   return json.loads(table.schema.metadata[b'run'])
 
 
-def measures(definition: Mapping[str, Any]) -> list[str]:
-  """The run's measures, SVCCA, the study's own, first."""
-  return sorted(definition['measures'], key=lambda name: name != 'svcca')
-
-
-def measure_title(name: str) -> str:
-  return _MEASURE_TITLES.get(name, name.replace('_', ' '))
-
-
 def model_title(name: str, definition: Mapping[str, Any]) -> str:
   """A model's title, which says so where it is a control."""
   model = definition['models'][name]
@@ -127,7 +102,7 @@ def class_title(name: str) -> str:
 
 def axis_title(measure: str, statistic: str) -> str:
   prefix = 'calibrated ' if statistic == 'calibrated' else ''
-  return prefix + measure_title(measure)
+  return prefix + measures.title(measure)
 
 
 def panel_title(
@@ -142,7 +117,7 @@ def panel_title(
 def subtitle(measure: str, definition: Mapping[str, Any]) -> str:
   """Measure, corpus and model of a figure, and whether they are real."""
   corpus = definition['corpus']
-  parts = [measure_title(measure), corpus['title']]
+  parts = [measures.title(measure), corpus['title']]
   if corpus['synthetic']:
     parts[1] += ' (synthetic speech)'
   if len(definition['models']) == 1:
@@ -206,7 +181,7 @@ def views(
   """A view per measure that has rows; `draw` gives its panels and legend."""
   definition = definition_of(table)
   found = {}
-  for measure in measures(definition):
+  for measure in measures.drawn(definition):
     rows = [row for row in table.to_pylist() if row['measure'] == measure]
     if rows:
       panels, legend = draw(rows, measure, definition)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from jaxrep.report import tables
+from jaxrep.report import measures, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ _COLUMNS = {
 
 def board(
   verdicts: Sequence[Verdict],
-  measures: Iterable[str],
+  names: Iterable[str],
   definition: Mapping[str, Any],
 ) -> dict[str, list[dict[str, Any]]]:
   """measure → a row per main finding, with a cell for each model of the run."""
@@ -118,7 +118,7 @@ def board(
       }
       for finding in main
     ]
-    for measure in measures
+    for measure in names
   }
 
 
@@ -178,7 +178,7 @@ def full(
     | {
       'mark': MARKS[v.verdict],
       'model_title': model_title(v.model, definition),
-      'measure_title': tables.measure_title(v.measure),
+      'measure_title': measures.title(v.measure),
       'raw_text': estimate(v.value, v.ci_low, v.ci_high),
       'calibrated_text': estimate(
         v.calibrated, v.calibrated_low, v.calibrated_high
