@@ -50,6 +50,7 @@ MAY = {
   'jaxrep.findings': {'jaxrep.similarity', 'jaxrep.stats'},
   'jaxrep.analyses': {
     *('jaxrep.similarity', 'jaxrep.store', 'jaxrep.report'),
+    'jaxrep.stats',  # tests and probes of what no measure scores
     'jaxrep.findings',
   },
   'jaxrep.jobs': {

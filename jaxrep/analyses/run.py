@@ -1,4 +1,4 @@
-"""A finished comparison as the analyses see it: its definition and scores."""
+"""A finished comparison as the analyses see it: definition, scores, store."""
 
 import collections
 import dataclasses
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from etils import epath
 
+from jaxrep import store
 from jaxrep.report import measures, tables
 from jaxrep.report.means import mean_cells
-from jaxrep.types import InputError
+from jaxrep.types import InputError, Modality
 
 COLUMNS = (
   *('corpus', 'model', 'measure', 'tap_a', 'tap_b', 'lang_a', 'lang_b'),
@@ -49,6 +50,29 @@ class Run:
   def languages(self, model: str, *modalities: str) -> list[str]:
     """The compared languages that a model has in all of `modalities`."""
     return languages(self.definition, model, *modalities)
+
+  def stored(self, model: str, *modalities: str) -> bool:
+    """Whether the store still has all compared languages of a model.
+
+    Scores outlive the store: who deletes it keeps the report, but for what is
+    computed from states or texts.
+    """
+    found = self.workdir / 'store' / model
+    return all(
+      (found / modality / language / 'entry.json').exists()
+      for modality in modalities
+      for language in self.languages(model, modality)
+    )
+
+  def view(self, model: str, modality: Modality, language: str) -> store.View:
+    """The texts and states of one side, a row a sentence; none read yet.
+
+    Raises:
+      InputError: the store does not have them, or not all of them.
+    """
+    opened = store.open_store(str(self.workdir))
+    recordings = self.definition['recordings']
+    return opened.view(model, modality, language, recordings=recordings)
 
   def text_speech_cells(self) -> pa.Table:
     """Scores of a language's text against its own speech, every tap pair.

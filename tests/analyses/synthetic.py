@@ -67,18 +67,18 @@ SCHEMA = pa.schema(
 )
 
 
-def taps(layers):
+def taps(layers, widths):
   numbered = [f'layer_{i:02d}' for i in range(1, layers + 1)]
   text = ['embed', *numbered, 'output']
   speech = ['embed', *numbered, 'norm', 'pre_adaptor', 'adaptor', 'output']
   return {
-    'text': [[f'text/{name}', 64] for name in text],
-    'speech': [[f'speech/{name}', 96] for name in speech],
+    'text': [[f'text/{name}', widths[0]] for name in text],
+    'speech': [[f'speech/{name}', widths[1]] for name in speech],
   }
 
 
-def model(title, layers, languages, trained):
-  found = taps(layers)
+def model(title, layers, languages, trained, widths):
+  found = taps(layers, widths)
   text = {name for name, _ in found['text']}
   same = {tap: tap.replace('speech/', 'text/') for tap, _ in found['speech']}
   return {
@@ -117,6 +117,7 @@ def definition(
   models=('tiny',),
   synthetic=True,
   measures=MEASURES,
+  widths=(64, 96),
 ):
   return {
     'jaxrep': '0.1.0',
@@ -135,7 +136,7 @@ def definition(
     'resource_classes': {one: CLASSES.get(one, 'low') for one in languages},
     'resource_source': 'Classes are our proxy.',
     'models': {
-      name: model(f'The {name} encoder', layers, languages, trained)
+      name: model(f'The {name} encoder', layers, languages, trained, widths)
       for name in models
     },
     'sentences': {one: {'text': 120, 'speech': 118} for one in languages},

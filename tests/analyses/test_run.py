@@ -1,12 +1,13 @@
 """Loading a run, and the means that every analysis is made of."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jaxrep.analyses import run as runs
 from jaxrep.types import InputError
-from tests.analyses import synthetic
+from tests.analyses import stored, synthetic
 
 
 def test_loads_what_compare_wrote(tmp_path):
@@ -140,3 +141,43 @@ def test_means_by_level_by_hand(tmp_path):
   ]
   assert alone['ceiling'] is None
   assert found['all']['ceiling'] is None  # not every defined cell has one
+
+
+def test_the_store_gives_rows_and_states_of_the_run(tmp_path):
+  definition = synthetic.definition(
+    layers=1, languages=('eng', 'hin'), widths=(8, 8)
+  )
+  synthetic.write(tmp_path, definition, [])
+  stored.write(tmp_path, definition)
+  run = runs.load_run(tmp_path)
+  assert run.stored('tiny', 'text', 'speech')
+  view = run.view('tiny', 'text', 'hin')
+  assert view.ids == stored.SENTENCES
+  assert view.rows[3].text == 'hin s003'
+  assert view.rows[3].token_ids == stored.spelt('hin', 's003')
+  expected = stored.placed('tiny', 'text', 'hin', 'text/output', view.ids)
+  np.testing.assert_allclose(view.read('text/output'), expected, rtol=1e-6)
+
+
+def test_recordings_are_those_of_the_run(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',), widths=(8, 8))
+  synthetic.write(tmp_path, definition | {'recordings': 'mean'}, [])
+  stored.write(tmp_path, definition)
+  view = runs.load_run(tmp_path).view('tiny', 'speech', 'eng')
+  assert view.recordings == 'mean'
+
+
+def test_a_store_that_lacks_a_compared_language_is_told(tmp_path):
+  definition = synthetic.definition(
+    layers=1, languages=('eng', 'hin'), widths=(8, 8)
+  )
+  synthetic.write(tmp_path, definition, [])
+  stored.write(tmp_path, definition)
+  gone = tmp_path / 'store' / 'tiny' / 'speech' / 'hin'
+  gone.rename(tmp_path / 'elsewhere')
+  run = runs.load_run(tmp_path)
+  assert run.stored('tiny', 'text')
+  assert not run.stored('tiny', 'speech')
+  definition['compared_languages'] = ['eng']
+  synthetic.write(tmp_path, definition, [])
+  assert runs.load_run(tmp_path).stored('tiny', 'speech')
