@@ -10,6 +10,7 @@ from jaxrep.report.plots import (
   Heatmap,
   Lines,
   Panel,
+  Points,
   Ticks,
   Trees,
   Value,
@@ -24,7 +25,13 @@ def panel_json(panel: Panel) -> dict[str, Any]:
   The title is left to the page, where it wraps; so is the legend, which
   would cover narrow plots.
   """
-  draw = {Lines: _lines, Heatmap: _map, Dots: _dots, Trees: _trees}
+  draw = {
+    Lines: _lines,
+    Heatmap: _map,
+    Dots: _dots,
+    Trees: _trees,
+    Points: _points,
+  }
   data, layout = draw[type(panel)](panel)
   shared = {
     'font': {'family': 'system-ui, sans-serif', 'size': 12, 'color': plots.INK},
@@ -240,6 +247,28 @@ def _strokes(branches: Iterable[Branch], colour: str, width: float) -> Trace:
     'y': y,
     'line': {'color': colour, 'width': width},
     'hoverinfo': 'skip',
+  }
+
+
+def _points(panel: Points) -> tuple[list[Trace], Trace]:
+  keys = [point.key for point in panel.points]
+  data = {
+    'type': 'scatter',
+    'mode': 'markers',
+    'x': [_short(point.x) for point in panel.points],
+    'y': [_short(point.y) for point in panel.points],
+    'text': [point.hover for point in panel.points],
+    'hovertemplate': '%{text}<extra></extra>',
+    'marker': {
+      'size': 7,
+      'color': ['#ffffff' if k.role == 'hollow' else k.colour for k in keys],
+      'line': {'color': [key.colour for key in keys], 'width': 1.5},
+    },
+  }
+  return [data], {
+    'height': 320,
+    'xaxis': _axis(panel.xlabel, range=panel.xlimits),
+    'yaxis': _axis(panel.ylabel, range=panel.ylimits, zeroline=True),
   }
 
 

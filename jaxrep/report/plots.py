@@ -1,6 +1,6 @@
 """Figure specifications: what is shown, whoever draws it.
 
-An analysis gives a `Figure` of `Lines`, `Heatmap`, `Dots` or `Trees`;
+An analysis gives a `Figure` of `Lines`, `Heatmap`, `Dots`, `Trees` or `Points`;
 `interactive` draws it in the page, `printed` as PDF and PNG. The three class
 colours keep apart under the common kinds of colour blindness (ΔE ≥ 30 in
 simulation), and marker shapes repeat what colours say. None is an undefined
@@ -168,7 +168,29 @@ class Trees:
   labels: tuple[Label, ...]
 
 
-Panel = Lines | Heatmap | Dots | Trees
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """One point of a `Points` plot, drawn as `key`: 'filled' or 'hollow'."""
+
+  x: float
+  y: Value
+  hover: str
+  key: Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+  """One thing against another."""
+
+  title: str
+  xlabel: str
+  ylabel: str
+  xlimits: tuple[float, float]
+  ylimits: tuple[float, float]
+  points: tuple[Point, ...]
+
+
+Panel = Lines | Heatmap | Dots | Trees | Points
 
 
 @dataclasses.dataclass(frozen=True)

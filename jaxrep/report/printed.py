@@ -15,6 +15,7 @@ from jaxrep.report.plots import (
   Key,
   Lines,
   Panel,
+  Points,
   Ticks,
   Trees,
   Value,
@@ -65,7 +66,8 @@ def render(title: str, columns: int, view: View) -> dict[str, bytes]:
       zip(grid.flat, view.panels, strict=False)
     ):
       _DRAW[type(panel)](axis, panel)
-      width = int(12 * wide) if isinstance(panel, Lines) else 30
+      wrapped = isinstance(panel, (Lines, Points))
+      width = int(12 * wide) if wrapped else 30
       axis.set_title(textwrap.fill(panel.title, width), loc='left')
       if index % columns and _same_scale(*view.panels[index - 1 : index + 1]):
         axis.tick_params(labelleft=False)
@@ -225,6 +227,20 @@ def _trees(axis: axes.Axes, panel: Trees) -> None:
   axis.spines[['left', 'bottom']].set_visible(False)
 
 
+def _points(axis: axes.Axes, panel: Points) -> None:
+  for point in panel.points:
+    artist = _handle(point.key)
+    artist.set_data([point.x], _numbers([point.y]))
+    axis.add_line(artist)
+  if panel.ylimits[0] < 0 < panel.ylimits[1]:
+    axis.axhline(0, color=plots.GREY, lw=0.8, ls='--', zorder=1)
+  axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+  axis.set(xlim=panel.xlimits, ylim=panel.ylimits)
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+  axis.grid(color='#ececf0', lw=0.6)
+  axis.set_axisbelow(True)
+
+
 def _ticks(
   setter: Callable[..., Any],
   pairs: Ticks,
@@ -239,4 +255,5 @@ _DRAW: dict[type, Callable[[axes.Axes, Any], None]] = {
   Heatmap: _map,
   Dots: _dots,
   Trees: _trees,
+  Points: _points,
 }

@@ -64,13 +64,26 @@ TREES = plots.Trees(
   (plots.Branch((0.5, 0.6), (0.0, 1.0)),),
   (plots.Label(0.3, 0.0, 'Hindi'), plots.Label(0.7, 1.0, 'Family', bold=True)),
 )
+HOLLOW = plots.Key('of two scripts', 'hollow', '#AA4499')
+POINTS = plots.Points(
+  'Last layer',
+  'token overlap',
+  'SVCCA',
+  (0.0, 0.5),
+  (-0.1, 1.0),
+  (
+    plots.Point(0.1, 0.25, 'a', plots.Key('of one', 'filled', '#004488')),
+    plots.Point(0.3, None, 'b', HOLLOW),
+    plots.Point(0.4, 0.75, 'c', HOLLOW),
+  ),
+)
 LEGEND = tuple(
   plots.Key(role, role, plots.INK)
   for role in (*plots.STROKES, 'band', 'hollow', 'filled', 'tick', 'bar')
 )
 
 
-@pytest.mark.parametrize('panel', [LINES, MAP, DOTS, TREES])
+@pytest.mark.parametrize('panel', [LINES, MAP, DOTS, TREES, POINTS])
 def test_plotly_accepts_every_panel(panel):
   go.Figure(interactive.panel_json(panel))  # raises on an unknown property
 
@@ -82,6 +95,23 @@ def test_undefined_values_stay_null_in_the_page():
   dots = interactive.panel_json(DOTS)['data']
   assert dots[-1]['x'] == [0.4, None]
   assert dots[2]['x'] == [0.1, 0.3, 0.1]  # the floors that there are
+
+
+def test_points_are_drawn_as_their_keys():
+  (trace,) = interactive.panel_json(POINTS)['data']
+  assert (trace['x'], trace['y']) == ([0.1, 0.3, 0.4], [0.25, None, 0.75])
+  assert trace['text'] == ['a', 'b', 'c']
+  assert trace['marker']['color'] == ['#004488', '#ffffff', '#ffffff']
+  assert trace['marker']['line']['color'] == ['#004488', '#AA4499', '#AA4499']
+  view = plots.View('SVCCA', (POINTS,), (), ())
+  file = printed.render('t', 1, view)['png']
+  image = np.asarray(Image.open(io.BytesIO(file)).convert('RGB')).astype(int)
+  counts = [
+    (np.abs(image - [int(c[i : i + 2], 16) for i in (1, 3, 5)]).max(-1) <= 2)
+    for c in ('#004488', '#AA4499')
+  ]
+  full, hollow = (int(count.sum()) for count in counts)
+  assert 0 < hollow < full  # one of each: the undefined one is not there
 
 
 def test_intervals_are_drawn_apart_where_they_are():
