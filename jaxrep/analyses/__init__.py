@@ -97,6 +97,20 @@ ANALYSES = {
     'fades with more.',
     '`python run.py findings` and a measure that it tests',
   ),
+  'token_overlap': Analysis(
+    'jaxrep.analyses.token_overlap',
+    'Shared tokens against similarity of texts',
+    'Whether languages whose texts share tokens are also the ones whose texts '
+    'are similar: a point for every two languages.',
+    'three languages as text, and their texts in the store',
+  ),
+  'probes': Analysis(
+    'jaxrep.analyses.probes',
+    'Language and modality as a linear probe reads them',
+    'How much of the language, and of whether it was text or speech, a linear '
+    'classifier finds in each layer, tested on sentences that it has not seen.',
+    'the states in the store, of two languages or of both modalities',
+  ),
 }
 
 

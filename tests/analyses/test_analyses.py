@@ -9,24 +9,33 @@ from jaxrep import analyses
 from jaxrep.analyses import run as runs
 from jaxrep.report import plots
 from jaxrep.types import InputError
-from tests.analyses import synthetic
+from tests.analyses import stored, synthetic
 
 # Figures that are the same under every measure, and what they need.
 ALWAYS = {'retrieval': synthetic.RETRIEVAL, 'gap': synthetic.GAP}
-BY_MEASURE = [name for name in analyses.ANALYSES if name not in ALWAYS]
+OF_STATES = ('probes',)
+OF_FINDINGS = ('by_n',)  # tests/analyses/test_by_n.py
+DRAWN = [name for name in analyses.ANALYSES if name not in OF_FINDINGS]
+BY_MEASURE = [name for name in DRAWN if name not in (*ALWAYS, *OF_STATES)]
 
 
 def load(folder, measures=synthetic.MEASURES, **options):
-  definition = synthetic.definition(layers=1, measures=measures, **options)
+  definition = synthetic.definition(
+    layers=1, measures=measures, widths=(8, 8), **options
+  )
   rows = synthetic.rows(definition, measures=measures)
+  stored.write(folder, definition)
   return runs.load_run(synthetic.write(folder, definition, rows))
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  definition = synthetic.definition(layers=2, models=('one', 'two'))
+  definition = synthetic.definition(
+    layers=2, models=('one', 'two'), widths=(8, 8)
+  )
   folder = tmp_path_factory.mktemp('run')
   rows = synthetic.rows(definition)
+  stored.write(folder, definition)
   return runs.load_run(synthetic.write(folder, definition, rows))
 
 
@@ -52,6 +61,11 @@ def test_every_measure_and_model_is_drawn_svcca_first(run, name):
     assert 'synthetic speech' in view.subtitle
 
 
+def test_probes_are_one_view(run):
+  (result,) = analyses.analyze(run, OF_STATES)
+  assert list(result.figure.views) == [plots.EVERY_MEASURE]
+
+
 @pytest.mark.parametrize('name', ALWAYS)
 def test_a_figure_under_every_measure_is_one_view(tmp_path, run, name):
   special = load(tmp_path, ALWAYS[name], models=('one', 'two'))
@@ -67,7 +81,7 @@ def test_a_figure_under_every_measure_is_one_view(tmp_path, run, name):
   assert all(measure in nothing.needs for measure in ALWAYS[name])
 
 
-@pytest.mark.parametrize('name', analyses.ANALYSES)
+@pytest.mark.parametrize('name', DRAWN)
 def test_a_trained_model_and_human_speech_are_not_labelled(tmp_path, name):
   measures = ALWAYS.get(name, synthetic.MEASURES)
   run = load(tmp_path, measures, trained=True, synthetic=False)
@@ -104,6 +118,15 @@ def test_a_run_of_text_alone_in_one_language_shows_nothing(tmp_path, name):
   (result,) = analyses.analyze(run, [name])
   assert not result.figure.views
   assert result.headlines == ()
+
+
+@pytest.mark.parametrize('name', analyses.ANALYSES)
+def test_scores_without_their_store_still_make_a_report(tmp_path, name):
+  definition = synthetic.definition(layers=1)
+  rows = synthetic.rows(definition)
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  (result,) = analyses.analyze(run, [name])
+  assert bool(result.figure.views) != ('the store' in result.needs)
 
 
 def test_tables_carry_no_text_that_is_not_data(run):

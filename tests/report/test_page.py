@@ -12,7 +12,7 @@ import pytest
 from jaxrep import analyses
 from jaxrep.analyses import run as runs
 from jaxrep.report import page
-from tests.analyses import synthetic
+from tests.analyses import stored, synthetic
 
 
 class Elements(html.parser.HTMLParser):
@@ -54,7 +54,7 @@ def render(folder, definition, findings=()):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('run')
-  definition = synthetic.definition(layers=2)
+  definition = synthetic.definition(layers=2, widths=(8, 8))
   definition['dropped'] += [
     {
       'language': 'hin',
@@ -65,6 +65,7 @@ def folder(tmp_path_factory):
     for i in range(25)
   ]
   rows = synthetic.rows(definition)
+  stored.write(folder, definition)
   run = runs.load_run(synthetic.write(folder, definition, rows))
   page.write_report(run, analyses.analyze(run), folder)
   return folder
@@ -212,7 +213,8 @@ def test_several_models_are_rows_of_one_table(tmp_path):
 
 def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
-  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4) + 1  # k is of SVCCA alone
+  # k is of SVCCA alone; the probes, and no findings by n
+  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4) + 1 + 2
   assert set(ids) == set(elements.panels)
   for panel in elements.panels.values():
     data = [
@@ -297,14 +299,22 @@ def test_print_figures_are_there_for_every_measure(folder):
   assert names == {
     f'{name}-{measure}.{kind}'
     for name in analyses.ANALYSES
-    if name not in ('retrieval', 'gap')  # as not compared
-    for measure in synthetic.MEASURES
+    if name not in ('retrieval', 'gap', 'by_n')  # not there
+    for measure in (
+      (plots.EVERY_MEASURE,) if name == 'probes' else synthetic.MEASURES
+    )
     for kind in ('png', 'pdf')
   }
   for path in (folder / 'figures').iterdir():
     magic = b'%PDF' if path.suffix == '.pdf' else b'\x89PNG'
     assert path.read_bytes().startswith(magic)
     assert path.stat().st_size > 5_000
+
+
+def test_what_no_measure_made_is_shown_under_every_measure(text):
+  section = text.split('<section id="probes">')[1].split('</section>')[0]
+  assert 'probes-2' in section
+  assert 'data-measure' not in section and ' hidden' not in section
 
 
 def test_what_cannot_be_shown_says_why(tmp_path):
@@ -314,6 +324,7 @@ def test_what_cannot_be_shown_says_why(tmp_path):
   found = words(render(tmp_path, definition))
   assert 'Nothing to show: this needs one modality in two languages.' in found
   assert 'Nothing to show: this needs a model with a length adaptor' in found
+  assert 'this needs three languages as text, and their texts in' in found
   assert 'No example was dropped.' in found
   assert 'in 1 language ' in found
 
