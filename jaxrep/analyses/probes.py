@@ -20,6 +20,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from jaxrep import store
+from jaxrep.analyses import matching
 from jaxrep.analyses import run as runs
 from jaxrep.report import plots, tables
 from jaxrep.stats import probe, proportions
@@ -148,10 +149,12 @@ def tasks(run: runs.Run, model: str) -> Iterator[Task]:
       run.view(model, modality, language)
       for language in run.languages(model, modality)
     ]
-    for modality in runs.MODALITIES
+    for modality in matching.MODALITIES
     if run.stored(model, modality)
   }
-  at = {m: runs.positions(run.definition, model, m) for m in runs.MODALITIES}
+  at = {
+    m: matching.positions(run.definition, model, m) for m in matching.MODALITIES
+  }
   for modality, own in views.items():
     if len(own) > 1:
       taps = tuple(
@@ -173,7 +176,7 @@ def tasks(run: runs.Run, model: str) -> Iterator[Task]:
       taps,
       tuple(
         (view, label)
-        for label, modality in enumerate(runs.MODALITIES)
+        for label, modality in enumerate(matching.MODALITIES)
         for view in views[modality]
         if view.entry.language in both
       ),
@@ -243,7 +246,7 @@ def _panel(
   target: str,
   definition: Mapping[str, Any],
 ) -> plots.Lines:
-  stages = runs.stages(definition, model)
+  stages = matching.stages(definition, model)
   places = plots.places(stages)
   lines, band = [], []
   for modality in _READ:
