@@ -16,6 +16,18 @@ _STYLES = (
   *(('#004488', 'circle'), ('#D95F02', 'square'), ('#1B9E9E', 'diamond')),
   *(('#75757d', 'cross'), ('#AA4499', 'circle'), ('#1b1b1f', 'square')),
 )
+_NAMES = ('model', 'measure', 'finding', 'verdict')
+_NUMBERS = (
+  *('value', 'ci_low', 'ci_high', 'p', 'calibrated', 'calibrated_low'),
+  *('calibrated_high', 'calibrated_p', 'calibrated_effect'),
+)
+_SCHEMA = pa.schema(
+  [
+    *((name, pa.string()) for name in _NAMES),
+    *((name, pa.int64()) for name in ('n', 'k_min', 'k_max', 'languages')),
+    *((name, pa.float64()) for name in _NUMBERS),
+  ]
+)
 _MEASURES = {'svcca': 'svcca_k'}  # the run's → the one whose k is fixed
 
 
@@ -23,7 +35,7 @@ def compute(run: runs.Run) -> pa.Table:
   """The main findings on parts of the sentences, and on all of them.
 
   Returns:
-    One row per model, measure, finding and n, as findings.parquet has them.
+    One row per measure, model, finding and n, none before `run.py findings`.
   """
   main = [
     row
@@ -38,7 +50,7 @@ def compute(run: runs.Run) -> pa.Table:
       *(row['measure'], order[row['model']], row['finding'], row['n']),
     )
   )
-  return tables.annotate(pa.Table.from_pylist(main), run.definition)
+  return tables.annotate(pa.Table.from_pylist(main, _SCHEMA), run.definition)
 
 
 def draw(table: pa.Table) -> plots.Figure:

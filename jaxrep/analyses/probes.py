@@ -126,7 +126,7 @@ def draw(table: pa.Table) -> plots.Figure:
   curves = (line for panel in panels for line in panel.lines)
   legend = (*plots.legend(curves), _INTERVAL)
   view = plots.View(
-    tables.subtitle(plots.EVERY_MEASURE, definition),
+    tables.subtitle('linear probes', definition),
     tuple(panels),
     legend,
     tuple(_notes(rows, definition)),

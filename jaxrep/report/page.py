@@ -146,9 +146,10 @@ def _findings(
 ) -> dict[str, Any]:
   """The verdicts, and the measures that the page can show."""
   drawn = {name for result in results for name in result.figure.views}
-  judged = list(dict.fromkeys(v.measure for v in findings))
+  main = (v.measure for v in findings if '.' not in v.finding)
+  judged = list(dict.fromkeys(main))
   known = [name for name in measures.drawn(definition) if name in drawn]
-  shown = known or judged
+  shown = dict.fromkeys([*known, *judged])
   models = definition['models']
   return {
     'measures': {name: measures.title(name) for name in shown},

@@ -120,7 +120,7 @@ def test_a_run_of_text_alone_in_one_language_shows_nothing(tmp_path, name):
   assert result.headlines == ()
 
 
-@pytest.mark.parametrize('name', analyses.ANALYSES)
+@pytest.mark.parametrize('name', [*BY_MEASURE, *OF_STATES])
 def test_scores_without_their_store_still_make_a_report(tmp_path, name):
   definition = synthetic.definition(layers=1)
   rows = synthetic.rows(definition)

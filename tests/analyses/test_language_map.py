@@ -208,16 +208,16 @@ def test_a_language_that_lacks_pairs_is_last_and_in_no_tree(tmp_path):
 
 
 def test_maps_stand_over_their_trees_unless_there_is_one(tmp_path):
-  measures = {'cka': 'CKA.', 'norm_ratio': 'Norm ratio.'}
-  definition = synthetic.definition(
-    layers=0, models=('one', 'two'), measures=measures
-  )
-  rows = synthetic.rows(definition, measures=measures)
-  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
-  kinds = {
-    measure: ''.join(type(p).__name__[0] for p in view_of(run, measure).panels)
-    for measure in measures
-  }
+  kinds = {}
+  for measure in ('cka', 'norm_ratio'):
+    options = {'measures': {measure: 'A measure.'}}
+    definition = synthetic.definition(
+      layers=0, models=('one', 'two'), **options
+    )
+    rows = synthetic.rows(definition, **options)
+    run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+    panels = view_of(run, measure).panels
+    kinds[measure] = ''.join(type(panel).__name__[0] for panel in panels)
   assert kinds == {'cka': 'HHTTHHTT', 'norm_ratio': 'HHTTTT'}
 
 

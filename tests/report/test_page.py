@@ -11,7 +11,7 @@ import pytest
 
 from jaxrep import analyses
 from jaxrep.analyses import run as runs
-from jaxrep.report import page
+from jaxrep.report import page, plots
 from tests.analyses import stored, synthetic
 
 
@@ -167,7 +167,7 @@ def test_controls_say_what_they_are(tmp_path):
     ('three', 'half control: a part redrawn'),
   ):
     definition['models'][name]['control'] = control
-  head, rest = words(render(tmp_path, definition)).split('In numbers')
+  head, _, rest = words(render(tmp_path, definition)).rpartition('In numbers')
   for phrase in (
     'Control: one number a sentence (The two encoder)',
     'Half control: a part redrawn (The three encoder)',
@@ -213,17 +213,19 @@ def test_several_models_are_rows_of_one_table(tmp_path):
 
 def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
-  # k is of SVCCA alone; the probes, and no findings by n
-  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4) + 1 + 2
+  # k is of SVCCA alone; the probes are of no measure; no findings by n
+  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4 + 2) + 1 + 2
   assert set(ids) == set(elements.panels)
-  for panel in elements.panels.values():
+  by_layer = ('text_speech', 'cross_lingual', 'layer_map', 'adaptor')
+  for name, panel in elements.panels.items():
     data = [
       trace | {'text': spelled(trace['text'], elements.texts)}
       if 'text' in trace
       else trace
       for trace in panel['data']
     ]
-    assert any('<br>raw ' in str(trace.get('text')) for trace in data)
+    if name.startswith(by_layer):
+      assert any('<br>raw ' in str(trace.get('text')) for trace in data)
     go.Figure(panel | {'data': data})
 
 
@@ -246,7 +248,7 @@ def test_one_measure_is_shown_and_each_has_a_button(elements):
     for tag, a in elements.tags
     if 'data-measure' in a and 'hidden' not in a
   }
-  assert shown == {'svcca'}
+  assert shown == {'svcca', plots.EVERY_MEASURE}
 
 
 def test_a_figure_under_every_measure_is_never_hidden(tmp_path):
@@ -261,9 +263,10 @@ def test_a_figure_under_every_measure_is_never_hidden(tmp_path):
   elements = Elements(own.partition('</section>')[0])
   assert ('div', {'class': 'grid c2'}) in elements.tags
   assert all('hidden' not in attrs for _, attrs in elements.tags)
-  assert all('data-measure' not in attrs for _, attrs in elements.tags)
-  plots = [a['id'] for _, a in elements.tags if a.get('class') == 'plot']
-  assert plots == ['retrieval-1']
+  of = {attrs.get('data-measure', '') for _, attrs in elements.tags}
+  assert of == {plots.EVERY_MEASURE}
+  drawn = [a['id'] for _, a in elements.tags if a.get('class') == 'plot']
+  assert drawn == ['retrieval-1']
   assert 'retrieval-1' in Elements(text).panels
   for tag, attrs in elements.tags:
     if tag == 'a':
@@ -297,7 +300,7 @@ def test_languages_dropped_and_definition_are_listed(elements):
 def test_print_figures_are_there_for_every_measure(folder):
   names = {path.name for path in (folder / 'figures').iterdir()}
   assert names == {
-    f'{name}-{measure}.{kind}'
+    f'{plots.stem(name, measure)}.{kind}'
     for name in analyses.ANALYSES
     if name not in ('retrieval', 'gap', 'by_n')  # not there
     for measure in (
@@ -314,7 +317,8 @@ def test_print_figures_are_there_for_every_measure(folder):
 def test_what_no_measure_made_is_shown_under_every_measure(text):
   section = text.split('<section id="probes">')[1].split('</section>')[0]
   assert 'probes-2' in section
-  assert 'data-measure' not in section and ' hidden' not in section
+  assert section.count('data-measure') == section.count('data-measure=""') > 0
+  assert ' hidden' not in section
 
 
 def test_what_cannot_be_shown_says_why(tmp_path):

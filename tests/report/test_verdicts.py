@@ -47,7 +47,7 @@ def test_a_measure_without_a_figure_can_still_be_chosen(elements):
   assert shown == ['svcca', 'cka', 'cka_debiased', 'retrieval_r1']
   found = words(elements)
   assert 'No verdict was reached under CKA' in found
-  assert found.count('Not drawn under R@1.') == 4
+  assert found.count('Not drawn under R@1.') == 6
 
 
 def test_all_rows_stand_in_the_full_table_with_numbers_to_sort_by(
@@ -109,7 +109,7 @@ def test_without_findings_the_page_does_not_speak_of_verdicts(tmp_path):
   definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
   found = words(render(tmp_path, definition))
   assert 'verdict' not in found.lower()
-  assert 'findings' not in found
+  assert 'The findings in full' not in found
   assert 'summary.json' in found
 
 
