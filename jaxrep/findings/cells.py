@@ -70,6 +70,15 @@ class Statistic(NamedTuple):
     return found
 
 
+AGAIN = 'again'
+"""In the place of 'speech': other recordings of the same sentences."""
+
+
+def repeat(place: Place) -> Cell:
+  """Speech against other recordings of its sentences."""
+  return place, place._replace(modality=AGAIN)
+
+
 def spoken(language: str, pair: Pair) -> Cell:
   """A language's text against its speech."""
   text, speech = pair

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrep.findings import FINDINGS, SMALLEST, statistics
-from jaxrep.findings.cells import Cell, Layout, Statistic
+from jaxrep.findings import FINDINGS, SMALLEST, Kind, statistics
+from jaxrep.findings.cells import AGAIN, Cell, Layout, Statistic, repeat
 from jaxrep.findings.estimates import Estimate, Estimates, estimate
 from jaxrep.findings.scores import (
   MEASURES,
@@ -19,6 +19,7 @@ from jaxrep.findings.scores import (
   Settings,
   Sides,
   choose,
+  over_ceiling,
   score,
 )
 from jaxrep.findings.verdicts import verdict
@@ -28,6 +29,8 @@ SHARES = (0.25, 0.5)
 """Of the sentences, on which every main finding is computed again."""
 _HALVES = (0.0, 0.5), (0.5, 1.0)
 _NOT_MEASURED = 'not measured'
+_LACKS = 'the model or its languages do not have this'
+_ONCE = 'no second recordings: extract and compare with --ceiling'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +46,20 @@ def evaluate(
   model: Model, settings: Settings, smallest: float = SMALLEST
 ) -> list[Row]:
   """One row a finding and measure, on all sentences that all cells can have."""
-  plain = _statistics(model.layout, picked=False, uncentred=False)
-  uncentred = _statistics(model.layout, picked=False, uncentred=True)
+  wanted = {
+    kind: _statistics(model.layout, kind)
+    for kind in ('plain', 'uncentred', 'over ceiling')
+  }
 
   def of(measure: str) -> list[Row]:
+    arguments = (measure, settings, smallest)
     if measure in UNCENTRED:
-      return list(judge(model, uncentred, measure, settings, smallest))
-    whole = judge(model, plain, measure, settings, smallest)
-    return [*whole, *_picked(model, measure, settings, smallest)]
+      return list(judge(model, wanted['uncentred'], *arguments))
+    return [
+      *judge(model, wanted['plain'], *arguments),
+      *_over_ceiling(model, wanted['over ceiling'], *arguments),
+      *_picked(model, *arguments),
+    ]
 
   order = {finding: i for i, finding in enumerate(FINDINGS)}
   rows = _side_by_side(of, (*MEASURES, *UNCENTRED))
@@ -61,7 +70,7 @@ def by_n(
   model: Model, settings: Settings, smallest: float = SMALLEST
 ) -> list[Row]:
   """The main findings on nested parts of the sentences, `SHARES` of them."""
-  found = _statistics(model.layout, picked=False, uncentred=False)
+  found = _statistics(model.layout, 'plain')
   main = {name: one for name, one in found.items() if '.' not in name}
 
   def of(measure: str) -> list[Row]:
@@ -82,13 +91,11 @@ def _side_by_side(
     return list(itertools.chain.from_iterable(pool.map(of, measures)))
 
 
-def _statistics(
-  layout: Layout, picked: bool, uncentred: bool
-) -> dict[str, Statistic | None]:
+def _statistics(layout: Layout, kind: Kind) -> dict[str, Statistic | None]:
   return {
     name: getattr(statistics, finding.statistic)(layout)
     for name, finding in FINDINGS.items()
-    if (finding.picked, finding.uncentred) == (picked, uncentred)
+    if finding.kind == kind
   }
 
 
@@ -108,22 +115,60 @@ def judge(
     sentences = choose(model.sides, cells, settings, share)
     each = score(model.sides, cells, measure, sentences, settings)
   for name, scores in each.items():
-    for finding, statistic in wanted.items():
-      head = {'finding': finding, 'model': model.name, 'measure': name}
-      found: Estimates | str = 'the model or its languages do not have this'
-      if statistic is not None and scores is not None:
-        found = estimate(statistic, cells, scores)
-      if isinstance(found, str):
-        yield head | _nothing(found)
-      else:
-        yield head | _row(found, scores, statistic, smallest)
+    yield from _told(model, wanted, (cells, name, scores), smallest, _LACKS)
+
+
+def _over_ceiling(
+  model: Model,
+  wanted: Mapping[str, Statistic | None],
+  measure: str,
+  settings: Settings,
+  smallest: float,
+) -> Iterator[Row]:
+  """As `judge`, of scores over their ceilings."""
+  cells = _cells(one for one in wanted.values() if one is not None)
+  spoken = (one for cell in cells for one in cell if one.modality == 'speech')
+  again = [
+    repeat(one)
+    for one in dict.fromkeys(spoken)
+    if (one.language, AGAIN) in model.sides
+  ]
+  if not again:
+    yield from _told(model, wanted, ((), measure, None), smallest, _ONCE)
+    return
+  every = (*cells, *again)
+  sentences = choose(model.sides, every, settings)
+  each = score(model.sides, every, measure, sentences, settings)
+  for name, scores in each.items():
+    divided = over_ceiling(scores, every)
+    yield from _told(model, wanted, (every, name, divided), smallest, _LACKS)
+
+
+def _told(
+  model: Model,
+  wanted: Mapping[str, Statistic | None],
+  scored: tuple[tuple[Cell, ...], str, Scores | None],
+  smallest: float,
+  lacks: str,
+) -> Iterator[Row]:
+  """A row of each wanted finding, from the scores of cells under a measure."""
+  cells, measure, scores = scored
+  for finding, statistic in wanted.items():
+    head = {'finding': finding, 'model': model.name, 'measure': measure}
+    found: Estimates | str = lacks
+    if statistic is not None and scores is not None:
+      found = estimate(statistic, cells, scores)
+    if isinstance(found, str):
+      yield head | _nothing(found)
+    else:
+      yield head | _row(found, scores, statistic, smallest)
 
 
 def _picked(
   model: Model, measure: str, settings: Settings, smallest: float
 ) -> Iterator[Row]:
   """The findings on a layer that is picked on one half of the sentences."""
-  names = [key for key, one in FINDINGS.items() if one.picked]
+  names = [key for key, one in FINDINGS.items() if one.kind == 'picked']
   lowest = _lowest(model, measure, settings)
   wanted: dict[str, Statistic | None] = dict.fromkeys(names)
   tap = ''

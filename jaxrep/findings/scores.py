@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxrep.findings.cells import Cell, Place
+from jaxrep.findings.cells import Cell, Place, repeat
 from jaxrep.similarity import pairs
 from jaxrep.similarity.measure import Calibration, Parameters
 from jaxrep.similarity.parts import PartScores, score_parts
@@ -179,6 +179,30 @@ def _ends(
 ) -> tuple[int, int]:
   kept = k[there].tolist()
   return min(kept, default=0), max(kept, default=0)
+
+
+def over_ceiling(scores: Scores, cells: Sequence[Cell]) -> Scores:
+  """Each score over the root of its ceilings: of speech, its repeat's score.
+
+  NaN where speech has no repeat among `cells`, or one without a positive score.
+  """
+  place = {cell: i for i, cell in enumerate(cells)}
+  ends = [
+    [place.get(repeat(one)) for one in cell if one.modality == 'speech']
+    for cell in cells
+  ]
+
+  def divided(x: Float[np.ndarray, '*parts cell']):
+    found = np.full_like(x, np.nan)
+    for i, own in enumerate(ends):
+      if None not in own:
+        left = x[..., own]
+        left = np.where(left > 0, left, np.nan)
+        found[..., i] = x[..., i] / np.sqrt(np.prod(left, axis=-1))
+    return found
+
+  names = [n for n in Scores._fields if n.startswith(('raw', 'calibrated'))]
+  return scores._replace(**{n: divided(getattr(scores, n)) for n in names})
 
 
 def _outside(

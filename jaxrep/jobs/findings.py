@@ -47,7 +47,7 @@ def run(config: Config) -> None:
     )
   rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
   for name in defined['models']:
-    model = _model(defined, name, config.workdir)
+    model = _model(defined, name, config.workdir, config.minimum_ids)
     rows['findings'] += evaluate.evaluate(model, chosen, config.smallest_effect)
     rows['by_n'] += evaluate.by_n(model, chosen, config.smallest_effect)
     logging.info('%s: findings tested.', name)
@@ -80,9 +80,9 @@ def check(config: settings.Findings):
   )
 
 
-def _model(defined: dict[str, Any], name: str, workdir: str):
+def _model(defined: dict[str, Any], name: str, workdir: str, minimum: int):
   """What is compared of a model, and its states."""
-  from jaxrep.findings.cells import Layout
+  from jaxrep.findings.cells import AGAIN, Layout
   from jaxrep.findings.evaluate import Model
   from jaxrep.findings.scores import Held
   from jaxrep.jobs import sides
@@ -106,12 +106,13 @@ def _model(defined: dict[str, Any], name: str, workdir: str):
     tuple((text, speech) for speech, text in counterparts.items()),
     tuple(adaptor) if len(adaptor) == 2 else None,
   )
-  held = sides.read(defined, workdir, name, languages, None)
-  return Model(
-    name,
-    layout,
-    {side: Held(one.ids, one.states) for side, one in held.items()},
-  )
+  fewest = minimum if defined['ceiling'] else None
+  held = sides.read(defined, workdir, name, languages, fewest)
+  found = {side: Held(one.ids, one.states) for side, one in held.items()}
+  for (language, _), one in held.items():
+    if one.again is not None:
+      found[language, AGAIN] = Held(one.ids, one.again)
+  return Model(name, layout, found)
 
 
 def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:

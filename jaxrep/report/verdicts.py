@@ -185,10 +185,14 @@ def full(
       ),
       'p_text': tables.probability(v.p),
       'calibrated_p_text': tables.probability(v.calibrated_p),
-      'effect_text': '–' if v.effect is None else f'{v.effect:+.2f}',
+      'effect_text': _signed(v.effect),
     }
     for v in verdicts
   ]
+
+
+def _signed(value: float | None) -> str:
+  return '–' if value is None else f'{value:+.2f}'.replace('-', '−')
 
 
 def model_title(model: str, definition: Mapping[str, Any]) -> str:

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
+from benchmarks import planted
+from benchmarks.planted import CLASSES, LAYERS, Parts
 from jaxrep.findings import SMALLEST, statistics
 from jaxrep.findings.evaluate import SHARES, by_n, evaluate, judge
 from jaxrep.findings.scores import MEASURES, Settings
-from tests.findings import planted
-from tests.findings.planted import CLASSES, LAYERS, Parts
 
 SETTINGS = Settings(k=6, rounds=3, splits=2)
 CALIBRATED = (*MEASURES[1:], 'svcca_k')
 MAIN = ('1', '2', '3', '4')
+WIDE = Settings(k=3, rounds=3, splits=2)
 
 
 def evaluate_one(model, statistic, measure):
@@ -83,6 +84,29 @@ def test_what_is_planted_the_other_way_round_is_reversed():
   for measure in ('svcca_k', 'cka_debiased'):
     verdicts = {one: rows[one, measure]['verdict'] for one in MAIN}
     assert verdicts == dict.fromkeys(MAIN, 'reversed')
+
+
+def noisy(language, modality, layer):
+  """Text that is the meaning, and speech that is it and noise."""
+  return Parts(common=6.0 if modality == 'text' else 0.5)
+
+
+def test_over_its_ceiling_noise_of_recordings_is_no_spread_of_languages():
+  """Speech differs between languages by what it differs from itself by."""
+  rows = found(planted.model(noisy, n=192, again=True), WIDE)
+  for measure in ('cka_debiased', 'svcca_heldout'):
+    for finding in ('3', '4'):
+      plain = rows['3.last' if finding == '3' else '4', measure]
+      assert plain['verdict'] == 'holds'
+      over = rows[f'{finding}.ceiling', measure]
+      assert abs(over['calibrated']) < 0.2 * plain['calibrated']
+      assert over['calibrated_low'] < 0.02
+
+
+def test_without_second_recordings_there_is_no_ceiling(study):
+  row = study['3.ceiling', 'cka_debiased']
+  assert row['verdict'] == 'not measured'
+  assert '--ceiling' in row['note']
 
 
 def nothing(language, modality, layer):

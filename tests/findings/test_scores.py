@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from benchmarks import planted
+from benchmarks.planted import Parts
 from jaxrep import similarity
 from jaxrep.findings import cells as cells_of
 from jaxrep.findings.scores import Held, Settings, choose, score
 from jaxrep.similarity import Calibration
-from tests.findings import planted
-from tests.findings.planted import Parts
 
 SETTINGS = Settings(k=4, rounds=2, splits=1, minimum=10)
 PAIR = ('text/2', 'speech/2')

@@ -39,8 +39,12 @@ def write(workdir, sides, model='made', counterparts=None, **more):
     'dropped': [],
     **more,
   }
-  (workdir / 'plan.json').write_text(json.dumps(definition))
+  rewrite(workdir, definition)
   return definition
+
+
+def rewrite(workdir, definition):
+  (workdir / 'plan.json').write_text(json.dumps(definition))
 
 
 def _write_entry(workdir, model, language, modality, recordings):

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxrep.findings.cells import Layout
+from jaxrep.findings.cells import AGAIN, Layout
 from jaxrep.findings.evaluate import Model
 from jaxrep.findings.scores import Held
 
@@ -39,10 +39,13 @@ def layout(adaptor=False):
   return Layout(LANGUAGES, CLASSES, layers, pair)
 
 
-def model(parts, n=96, width=24, seed=0, adaptor=False, shape=None):
+def model(
+  parts, n=96, width=24, seed=0, adaptor=False, shape=None, again=False
+):
   """A model with `parts(language, modality, layer)`.
 
   `shape(rows, modality, layer, generator)` changes states when they are made.
+  With `again` speech has second recordings, which differ by their noise.
   """
   generator = np.random.default_rng(seed)
   ids = tuple(f's{i:03}' for i in range(n))
@@ -56,7 +59,8 @@ def model(parts, n=96, width=24, seed=0, adaptor=False, shape=None):
   kind = {modality: part() for modality in MODALITIES}
   sides = {}
   for language in LANGUAGES:
-    for modality in MODALITIES:
+    for side in (*MODALITIES, *([AGAIN] if again else [])):
+      modality = 'speech' if side == AGAIN else side
       states = {}
       for layer in range(LAYERS):
         strength = parts(language, modality, layer)
@@ -66,5 +70,5 @@ def model(parts, n=96, width=24, seed=0, adaptor=False, shape=None):
         if shape:
           x = shape(x, modality, layer, generator)
         states[f'{modality}/{layer}'] = x.astype(np.float32)
-      sides[language, modality] = Held(ids, states)
+      sides[language, side] = Held(ids, states)
   return Model('planted', layout(adaptor), sides)
