@@ -213,26 +213,46 @@ def resource_classes(table_path: str | None = None) -> dict[str, ResourceClass]:
   """
   if not table_path:
     return {iso: _proxy(language) for iso, language in LANGUAGES.items()}
+  table = _resource_table(table_path)
+  return {
+    iso: value if isinstance(value, str) else _class_of(value)
+    for iso, value in table.items()
+  }
+
+
+def resource_hours(table_path: str) -> dict[str, float]:
+  """ISO 639-3 code → hours above 0, of a table as of `resource_classes`."""
+  if not table_path:
+    return {}
+  table = _resource_table(table_path)
+  return {
+    iso: value
+    for iso, value in table.items()
+    if not isinstance(value, str) and value > 0
+  }
+
+
+def _resource_table(path: str) -> dict[str, ResourceClass | float]:
   try:
-    lines = pathlib.Path(table_path).read_text('utf-8-sig').split('\n')
+    lines = pathlib.Path(path).read_text('utf-8-sig').split('\n')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(
-      f'--resource_table={table_path} cannot be read: {error}.'
+      f'--resource_table={path} cannot be read: {error}.'
     ) from error
-  classes = {}
+  found: dict[str, ResourceClass | float] = {}
   for number, line in enumerate(lines, 1):
     if not line.strip() or line.startswith('#'):
       continue
     try:
       iso, resource = _resource_line(line)
-      if iso in classes:
+      if iso in found:
         raise InputError(f'{iso} is there already.')
     except InputError as error:
       raise InputError(
-        f'--resource_table={table_path}, line {number}: {error}'
+        f'--resource_table={path}, line {number}: {error}'
       ) from error
-    classes[iso] = resource
-  return classes
+    found[iso] = resource
+  return found
 
 
 def resource_source(table_path: str = '') -> str:
@@ -253,7 +273,7 @@ def _proxy(language: Language) -> ResourceClass:
   return 'medium' if high or spoken else 'low'
 
 
-def _resource_line(line: str) -> tuple[str, ResourceClass]:
+def _resource_line(line: str) -> tuple[str, ResourceClass | float]:
   cells = [cell.strip() for cell in line.split('\t')]
   if len(cells) != 2:
     raise InputError('expected language<TAB>hours.')
@@ -265,7 +285,10 @@ def _resource_line(line: str) -> tuple[str, ResourceClass]:
     raise InputError(
       f'{value!r} is neither hours nor one of {", ".join(RESOURCE_CLASSES)}.'
     )
-  hours = float(value)
+  return iso, float(value)
+
+
+def _class_of(hours: float) -> ResourceClass:
   if hours >= HIGH_HOURS:
-    return iso, 'high'
-  return iso, 'medium' if hours >= MEDIUM_HOURS else 'low'
+    return 'high'
+  return 'medium' if hours >= MEDIUM_HOURS else 'low'

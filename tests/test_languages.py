@@ -202,6 +202,13 @@ def test_a_resource_table_of_hours_or_classes(tmp_path):
   }
 
 
+def test_hours_are_those_that_a_table_gives(tmp_path):
+  table = tmp_path / 'hours.tsv'
+  table.write_text('eng\t2000\nswh\tlow\nhin\t12.5\nfra\t0\n')
+  assert languages.resource_hours(str(table)) == {'eng': 2000.0, 'hin': 12.5}
+  assert languages.resource_hours('') == {}
+
+
 @pytest.mark.parametrize(
   ('line', 'message'),
   [

@@ -162,7 +162,7 @@ def tasks(run: runs.Run, model: str) -> Iterator[Task]:
         for tap, width in row['taps'][modality]
       )
       sides = tuple((view, label) for label, view in enumerate(own))
-      yield Task('language', modality, taps, sides)
+      yield Task('language', modality, _shared(taps, sides), sides)
   both = set(run.languages(model, 'text', 'speech'))
   taps = tuple(
     Tap(text, speech, width, at['speech'][speech])
@@ -170,17 +170,25 @@ def tasks(run: runs.Run, model: str) -> Iterator[Task]:
     if width is not None
   )
   if both and taps and len(views) == 2:
-    yield Task(
-      'modality',
-      'both',
-      taps,
-      tuple(
-        (view, label)
-        for label, modality in enumerate(matching.MODALITIES)
-        for view in views[modality]
-        if view.entry.language in both
-      ),
+    sides = tuple(
+      (view, label)
+      for label, modality in enumerate(matching.MODALITIES)
+      for view in views[modality]
+      if view.entry.language in both
     )
+    yield Task('modality', 'both', _shared(taps, sides), sides)
+
+
+def _shared(
+  taps: Sequence[Tap], sides: Sequence[tuple[store.View, int]]
+) -> tuple[Tap, ...]:
+  """Those of all sides: an encoder of one language may have fewer layers."""
+  held = [(view.entry.modality, dict(view.taps)) for view, _ in sides]
+  return tuple(
+    tap
+    for tap in taps
+    if all(getattr(tap, modality) in own for modality, own in held)
+  )
 
 
 def _only(modality: str, tap: str) -> tuple[str | None, str | None]:

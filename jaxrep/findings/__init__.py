@@ -51,6 +51,12 @@ FINDINGS = {
     'that of the low class.',
     'resource',
   ),
+  '1.hours': Finding(
+    'At the end text and speech are nearer the more hours were trained on.',
+    'Text–speech similarity at the last layer: its slope over the logarithm of '
+    'hours (--resource_table), for ten times as many.',
+    'per_tenfold_hours',
+  ),
   '2': Finding(
     'The length adaptor brings speech nearer to text.',
     'Text–speech similarity after the adaptor less that before it; mean over '
@@ -62,6 +68,12 @@ FINDINGS = {
     'Change over the adaptor: mean of the high and medium classes less that of '
     'the low class.',
     'adaptation_by_resource',
+  ),
+  '2.hours': Finding(
+    'It does so the more, the more hours were trained on.',
+    'Change over the adaptor: its slope over the logarithm of hours '
+    '(--resource_table), for ten times as many.',
+    'adaptation_per_tenfold_hours',
   ),
   '3': Finding(
     'Speech differs more between languages than text.',

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,15 +27,16 @@ class Layout(NamedTuple):
   """What of a model is compared.
 
   `layers` are the text and speech taps that are compared with each other, in
-  the order of the speech encoder; `adaptor` the two pairs before and after the
-  length adaptor, if the model has one and both sides have a counterpart.
-  `classes` are the resource classes of the languages that have one.
+  the order of the speech encoder, where all languages have them; `adaptor` the
+  two pairs before and after the length adaptor, if they are among them.
+  `classes` and `hours` of training are of the languages that have one.
   """
 
   languages: tuple[str, ...]
   classes: Mapping[str, str]
   layers: tuple[Pair, ...]
   adaptor: tuple[Pair, Pair] | None
+  hours: Mapping[str, float] = MappingProxyType({})
 
   def of_class(self, *names: str) -> tuple[str, ...]:
     return tuple(
@@ -45,8 +47,8 @@ class Layout(NamedTuple):
 class Statistic(NamedTuple):
   """A mean over units, or the mean over some less that over others.
 
-  A unit is a language or, with `of_pairs`, two of them ('eng hin'); `weights`
-  say how much each cell counts in its value. `sides` is 1 for the units that
+  A unit is a language or, with `of_pairs`, several ('eng hin'); `weights` say
+  how much each cell counts in its value. `sides` is 1 for the units that
   are counted, and -1 for those of a second group that the first is compared
   with.
   """

@@ -64,6 +64,26 @@ def resource(layout: Layout) -> Statistic | None:
   return _contrast(layout, units, (('high',), ('low',)))
 
 
+def per_tenfold_hours(layout: Layout) -> Statistic | None:
+  """The change of text-speech similarity at the last layer with hours.
+
+  By the least-squares line over the logarithm of hours, for ten times as many.
+  """
+  if not layout.layers:
+    return None
+  last = layout.layers[-1]
+  units = {one: {spoken(one, last): 1.0} for one in layout.languages}
+  return _per_tenfold(layout, units)
+
+
+def adaptation_per_tenfold_hours(layout: Layout) -> Statistic | None:
+  """The change over the adaptor with hours, for ten times as many."""
+  if layout.adaptor is None:
+    return None
+  units = {one: _change(one, *layout.adaptor) for one in layout.languages}
+  return _per_tenfold(layout, units)
+
+
 def adaptation(layout: Layout) -> Statistic | None:
   """The change of text-speech similarity over the length adaptor."""
   if layout.adaptor is None:
@@ -125,6 +145,21 @@ def _contrast(
   if not first or not second:
     return None
   return cells.difference(units, first, second)
+
+
+def _per_tenfold(layout: Layout, units: dict[str, Weights]) -> Statistic | None:
+  """The slope over languages, as one unit of all of them."""
+  names = [one for one in layout.languages if one in layout.hours]
+  logs = np.log10([layout.hours[one] for one in names])
+  if len(names) < 3 or not np.ptp(logs) > 0:
+    return None
+  slopes = (logs - logs.mean()) / np.sum((logs - logs.mean()) ** 2)
+  weights = {
+    cell: float(slope) * weight
+    for name, slope in zip(names, slopes, strict=True)
+    for cell, weight in units[name].items()
+  }
+  return Statistic((' '.join(names),), (weights,), (1,), of_pairs=True)
 
 
 def _spread(layout: Layout, pairs: list[Pair]) -> Statistic | None:

@@ -10,12 +10,13 @@ one architecture: three kinds of training and an untrained control.
 
 import dataclasses
 
+from jaxrep.config import flag
 from jaxrep.jobs import compare, extract, findings, report, settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(extract.Config, compare.Config, settings.Findings):
-  pass
+  findings: bool = flag(True, 'Test the findings before the report is written.')
 
 
 def run(config: Config) -> None:
@@ -30,5 +31,6 @@ def run(config: Config) -> None:
   mesh.wait_for_all('extracted')
   compare.compare(config)
   if mesh.is_first():
-    findings.run(findings.of(config))
+    if config.findings:
+      findings.run(findings.of(config))
     report.run(report.Config(config.workdir))

@@ -126,6 +126,7 @@ def _definition(
 ) -> dict[str, Any]:
   known = languages.LANGUAGES
   classes, source = _resources(config)
+  hours = languages.resource_hours(config.resource_table)
   dropped = [*corpus.dropped, *(d for e in entries for d in e.dropped)]
   return {
     'jaxrep': jaxrep.__version__,
@@ -144,6 +145,7 @@ def _definition(
     },
     'resource_classes': {i: classes[i] for i in wanted if i in classes},
     'resource_source': source,
+    'resource_hours': {i: hours[i] for i in wanted if i in hours},
     'models': {
       name: encoders.describe(name, families, entries, config)
       for name in config.models

@@ -40,10 +40,11 @@ def run(config: Config) -> None:
 
   chosen = check(config)
   defined = definition.read(config.workdir)
-  if 'compared_languages' not in defined:
+  if not {'compared_languages', 'resource_hours'} <= set(defined):
     raise InputError(
-      f'{config.workdir} was not compared yet: run `python run.py compare '
-      f'--workdir={config.workdir}` first.'
+      f'{config.workdir} was not compared yet, or by an earlier jaxrep: run '
+      f'`python run.py extract` and `compare` with --workdir={config.workdir} '
+      'first.'
     )
   rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
   for name in defined['models']:
@@ -94,20 +95,26 @@ def _model(defined: dict[str, Any], name: str, workdir: str, minimum: int):
     for one in defined['compared_languages']
     if one in covered['text'] and one in covered['speech']
   )
-  counterparts = described['counterparts']
-  adaptor = [
-    (counterparts[tap], tap)
-    for tap in described['adaptor'].values()
-    if tap in counterparts
-  ]
+  fewest = minimum if defined['ceiling'] else None
+  held = sides.read(defined, workdir, name, languages, fewest)
+  # The encoder of one language may have fewer layers than that of another.
+  layers = tuple(
+    (text, speech)
+    for speech, text in described['counterparts'].items()
+    if all(
+      text in held[one, 'text'].states and speech in held[one, 'speech'].states
+      for one in languages
+    )
+  )
+  ends = described['adaptor'].values()
+  adaptor = tuple(pair for end in ends for pair in layers if pair[1] == end)
   layout = Layout(
     languages,
     defined['resource_classes'],
-    tuple((text, speech) for speech, text in counterparts.items()),
-    tuple(adaptor) if len(adaptor) == 2 else None,
+    layers,
+    adaptor if len(adaptor) == 2 else None,
+    defined['resource_hours'],
   )
-  fewest = minimum if defined['ceiling'] else None
-  held = sides.read(defined, workdir, name, languages, fewest)
   found = {side: Held(one.ids, one.states) for side, one in held.items()}
   for (language, _), one in held.items():
     if one.again is not None:

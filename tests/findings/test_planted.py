@@ -1,10 +1,14 @@
 """What is planted is found, and what is not planted is not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks import planted
 from benchmarks.planted import CLASSES, LAYERS, Parts
+from jaxrep import similarity
 from jaxrep.findings import SMALLEST, statistics
 from jaxrep.findings.evaluate import SHARES, by_n, evaluate, judge
 from jaxrep.findings.scores import MEASURES, Settings
@@ -168,6 +172,33 @@ def test_findings_on_parts_of_the_sentences_are_of_nested_sets(study):
   assert wide[0] > wide[1] > whole['calibrated_high'] - whole['calibrated_low']
 
 
+def test_over_hours_it_is_the_slope_for_ten_times_as_many():
+  hours = dict(zip(planted.LANGUAGES, (3e4, 1e4, 900, 400, 20, 5), strict=True))
+
+  def learnt(language, modality, layer):
+    return Parts(common=0.1 + 0.2 * np.log10(hours[language]))
+
+  model = planted.model(learnt, n=192, adaptor=True)
+  model = dataclasses.replace(model, layout=model.layout._replace(hours=hours))
+  rows = found(model, WIDE)
+  row = rows['1.hours', 'cka_debiased']
+  last = model.layout.layers[-1]
+  scores = [
+    similarity.cka(
+      model.sides[one, 'text'].states[last[0]],
+      model.sides[one, 'speech'].states[last[1]],
+      debiased=True,
+    ).value
+    for one in planted.LANGUAGES
+  ]
+  line = stats.linregress(np.log10(list(hours.values())), scores)
+  assert row['value'] == pytest.approx(line.slope, abs=1e-5)
+  assert row['verdict'] == 'holds'
+  assert row['languages'] == 6
+  # The adaptor does nothing here.
+  assert rows['2.hours', 'cka_debiased']['verdict'] != 'holds'
+
+
 def test_a_model_without_an_adaptor_or_classes_is_told_so():
   model = planted.model(as_reported, n=48)
   bare = model.layout._replace(classes={})
@@ -175,7 +206,7 @@ def test_a_model_without_an_adaptor_or_classes_is_told_so():
     type(model)(model.name, bare, model.sides),
     Settings(k=4, rounds=2, splits=1),
   )
-  for finding in ('2', '2.resource', '1.resource'):
+  for finding in ('2', '2.resource', '1.resource', '1.hours', '2.hours'):
     row = rows[finding, 'cka_debiased']
     assert row['verdict'] == 'not measured'
     assert row['note'] == 'the model or its languages do not have this'

@@ -40,6 +40,7 @@ def workdir(tmp_path_factory):
     counterparts=layers,
     compared_languages=list(LANGUAGES),
     resource_classes=planted.CLASSES,
+    resource_hours={},
     ceiling=False,
   )
   made['models']['made']['adaptor'] = {}
@@ -94,5 +95,5 @@ def test_what_cannot_be_is_refused(workdir, changes, message):
 
 def test_before_a_comparison_it_is_asked_for(tmp_path):
   stored.write(tmp_path, {})
-  with pytest.raises(InputError, match='was not compared yet: run'):
+  with pytest.raises(InputError, match='was not compared yet'):
     findings.run(findings.Config(str(tmp_path)))

@@ -13,6 +13,9 @@ from jaxrep import store
 from tests import checkpoint, command, speech
 
 KILLS = 10
+FEW = (
+  *('--measures=svcca,svcca_heldout,cka,cka_debiased', '--permutations=2'),
+)
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +71,7 @@ def test_kills_leave_no_trace(world):
 
 def score(folder):
   """The bytes of the scores of a folder's store."""
-  command.succeed('compare', f'--workdir={folder}', '--permutations=2')
+  command.succeed('compare', f'--workdir={folder}', *FEW)
   return (folder / 'scores.parquet').read_bytes()
 
 
@@ -111,7 +114,7 @@ def test_a_killed_comparison_keeps_its_tiles(world):
     assert tiles(folder).items() >= kept.items()
   assert not (folder / 'scores.parquet').exists()
   for one in (folder, other):
-    command.succeed('compare', f'--workdir={one}')
+    command.succeed('compare', f'--workdir={one}', *FEW)
     assert not (one / 'scores_parts').exists()
   scores = [(one / 'scores.parquet').read_bytes() for one in (folder, other)]
   assert scores[0] == scores[1]
@@ -126,7 +129,7 @@ def tiles(folder):
 def kill_after_a_tile(folder, before):
   """The tiles that are there when one more was."""
   with subprocess.Popen(
-    command.line('compare', f'--workdir={folder}'),
+    command.line('compare', f'--workdir={folder}', *FEW),
     env=command.environment(),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,

@@ -82,6 +82,7 @@ def finished(world):
     f'--workdir={workdir}',
     '--measures=cka_debiased',
     '--permutations=2',
+    '--nofindings',
   )
   return workdir
 

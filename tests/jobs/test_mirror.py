@@ -118,6 +118,7 @@ def test_a_language_compared_with_itself_is_one(finished):
     if (row['lang_a'], row['modality_a'], row['tap_a'])
     == (row['lang_b'], row['modality_b'], row['tap_b'])
     and row['status'] == 'ok'
+    and row['measure'] not in ('centroid_distance', 'cosine_gap')  # none
   ]
   assert same
   assert all(abs(row['value'] - 1) < 1e-5 for row in same)

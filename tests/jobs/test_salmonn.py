@@ -45,6 +45,7 @@ def finished(world):
     f'--workdir={workdir}',
     '--measures=cka_debiased',
     '--layer_pairs=matching',
+    '--nofindings',
   )
   return workdir
 
