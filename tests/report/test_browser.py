@@ -89,7 +89,7 @@ def assert_clean(chromium):
 
 def test_every_figure_is_drawn_with_its_data(opened):
   shown = opened.value(SHOWN)
-  assert len(shown) == 3 * (2 + 2 + 3 + 2) + 9
+  assert len(shown) == 3 * (2 + 2 + 3 + 2 + 3 + 4) + 9
   marks = opened.value(
     PLOTS
     + """
@@ -124,6 +124,7 @@ def test_the_switch_shows_one_measure_and_what_has_none(opened):
   assert {name.rpartition('-')[0] for name in shown} == {
     *('text_speech-cka_debiased', 'cross_lingual-cka_debiased'),
     *('layer_map-cka_debiased', 'adaptor-cka_debiased', 'probes'),
+    *('calibration-cka_debiased', 'language_map-cka_debiased'),
   }
   pressed = opened.value(
     """[...document.querySelectorAll('[data-show][aria-pressed=true]')]
@@ -147,13 +148,17 @@ def test_the_switch_leaves_raw_or_calibrated_panels(opened):
     )
 
   both = titles()
+  neither = [t for t in both if 'components kept' in t or 'likeness' in t]
+  assert len(neither) == 3 * (1 + 2)  # k, and the trees
   press(opened, '[data-only=raw]')
   raw = titles()
   press(opened, '[data-only=calibrated]')
   calibrated = titles()
-  assert all('calibrated' in title for title in calibrated)
-  assert sorted(raw + calibrated) == sorted(both)
-  assert not any('calibrated' in title for title in raw)
+  assert set(raw) & set(calibrated) == set(neither)
+  assert sorted(raw + calibrated) == sorted(both + neither)
+  assert not any('calibrated' in title for title in set(raw) - set(neither))
+  own = set(calibrated) - set(neither)
+  assert all('calibrated' in title for title in own)
   opened.until(DRAWN)
   assert_clean(opened)
 
@@ -277,5 +282,6 @@ def test_a_run_of_full_size_opens(chromium, tmp_path):
   for width in WIDTHS:
     chromium.open(tmp_path / 'report.html', width)
     chromium.until(DRAWN)
-    assert len(chromium.value(SHOWN)) == 3 * (2 + 2 + 3 + 2)
+    # Retrieval has a panel a model.
+    assert len(chromium.value(SHOWN)) == 3 * (2 + 2 + 3 + 2 + 3 + 4 + 1)
     assert_clean(chromium)
