@@ -56,6 +56,14 @@ ANALYSES = {
     'each language before and after the adaptor.',
     'a model with a length adaptor, and text and speech of one language',
   ),
+  'modality_language': Analysis(
+    'jaxrep.analyses.modality_language',
+    'The modality gap against the language gap',
+    'Whether a text is nearer to its translations or to its own speech, at the '
+    'last layer: where the filled mark lies left of the hollow one, the '
+    'modality gap is the larger.',
+    'text and speech of two languages',
+  ),
   'calibration': Analysis(
     'jaxrep.analyses.calibration',
     'What a raw score is made of, by layer',

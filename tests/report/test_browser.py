@@ -89,7 +89,7 @@ def assert_clean(chromium):
 
 def test_every_figure_is_drawn_with_its_data(opened):
   shown = opened.value(SHOWN)
-  assert len(shown) == 3 * (2 + 2 + 3 + 2 + 3 + 4) + 9
+  assert len(shown) == 3 * (2 + 2 + 3 + 2 + 2 + 3 + 4) + 9
   marks = opened.value(
     PLOTS
     + """
@@ -125,6 +125,7 @@ def test_the_switch_shows_one_measure_and_what_has_none(opened):
     *('text_speech-cka_debiased', 'cross_lingual-cka_debiased'),
     *('layer_map-cka_debiased', 'adaptor-cka_debiased', 'probes'),
     *('calibration-cka_debiased', 'language_map-cka_debiased'),
+    'modality_language-cka_debiased',
   }
   pressed = opened.value(
     """[...document.querySelectorAll('[data-show][aria-pressed=true]')]
@@ -283,5 +284,5 @@ def test_a_run_of_full_size_opens(chromium, tmp_path):
     chromium.open(tmp_path / 'report.html', width)
     chromium.until(DRAWN)
     # Retrieval has a panel a model.
-    assert len(chromium.value(SHOWN)) == 3 * (2 + 2 + 3 + 2 + 3 + 4 + 1)
+    assert len(chromium.value(SHOWN)) == 3 * (2 + 2 + 3 + 2 + 2 + 3 + 4 + 1)
     assert_clean(chromium)

@@ -214,7 +214,7 @@ def test_several_models_are_rows_of_one_table(tmp_path):
 def test_every_plot_has_its_data_and_plotly_accepts_it(elements):
   ids = [a['id'] for tag, a in elements.tags if a.get('class') == 'plot']
   # k is of SVCCA alone; the probes are of no measure; no findings by n
-  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 4 + 2) + 1 + 2
+  assert len(ids) == 3 * (2 + 2 + 3 + 2 + 2 + 2 + 4 + 2) + 1 + 2
   assert set(ids) == set(elements.panels)
   by_layer = ('text_speech', 'cross_lingual', 'layer_map', 'adaptor')
   for name, panel in elements.panels.items():
