@@ -210,7 +210,7 @@ def _nothing(reason: str) -> Row:
     numbers
     | sizes
     | {
-      'units': 0,
+      'languages': 0,
       'verdict': _NOT_MEASURED,
       'note': reason,
     }

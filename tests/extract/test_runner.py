@@ -141,6 +141,7 @@ def test_recordings_are_averaged_where_asked(world, extracted):
     recordings='mean',
     permutations=2,
     measures=('svcca',),
+    findings=False,
   )
   everything.run(chosen)
   every = view(chosen, 'speech', 'eng', 'all')
@@ -174,6 +175,7 @@ def test_fine_taps_and_matching_layers_go_through_to_the_report(world):
     layer_pairs='matching',
     permutations=2,
     measures=('svcca', 'cka'),
+    findings=False,
   )
   everything.run(chosen)
   defined = json.loads((world[0] / 'fine' / 'plan.json').read_text())

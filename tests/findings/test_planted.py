@@ -211,3 +211,5 @@ def test_a_model_without_an_adaptor_or_classes_is_told_so():
     assert row['verdict'] == 'not measured'
     assert row['note'] == 'the model or its languages do not have this'
     assert row['value'] is None
+    assert row['languages'] == 0
+    assert row.keys() == rows['1', 'cka_debiased'].keys()

@@ -75,8 +75,6 @@ def test_the_same_seed_gives_the_same_numbers(workdir):
   before = read(folder, 'findings.parquet')
   findings.run(config)
   assert read(folder, 'findings.parquet') == before
-  findings.run(dataclasses.replace(config, seed=1))
-  assert read(folder, 'findings.parquet') != before
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,13 @@ def test_the_level_of_constant_columns_changes_nothing(name, seed, levels):
   for level in (0, levels):
     for side in sides:
       side[:, where] = level
-    found = similarity.compare(*sides, name, QUICK, **few_neighbours(name, 17))
-    values.append(found.value)
+    try:
+      options = few_neighbours(name, 17)
+      found = similarity.compare(*sides, name, QUICK, **options)
+      values.append(found.value)
+    except InputError as error:  # so few sentences that chance is 1, or is not
+      hypothesis.assume('every pairing' not in str(error))
+      raise
   assert values[1] == pytest.approx(values[0], abs=EXACT)
 
 
