@@ -4,6 +4,7 @@ A sentence's text against its own speech, and against its translations, at the
 last layer: which of the two is it nearer to?
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,8 @@ def compute(run: runs.Run) -> pa.Table:
   }
   spoken = _labelled(run.text_speech_cells(), last)
   translated = _translations(run, last)
-  names = pa.chunked_array([translated['lang_a'], translated['lang_b']])
+  ends = (translated[end].chunks for end in ('lang_a', 'lang_b'))
+  names = pa.chunked_array(itertools.chain(*ends), pa.string())
   each = pa.concat_tables([translated, translated])
   parts = [
     _means(run, spoken, spoken['language'], 'speech'),
@@ -58,6 +60,8 @@ def compute(run: runs.Run) -> pa.Table:
 
 def draw(table: pa.Table) -> plots.Figure:
   """A row per language: from its translations to its own speech."""
+  if 'translations' not in table['kind'].to_pylist():
+    return plots.Figure(2, {})
   return plots.Figure(2, tables.views(table, _view))
 
 

@@ -63,3 +63,12 @@ def test_a_row_goes_from_translations_to_speech(run):
   assert calibrated.rows[0].floors == (None, None)
   assert raw.rows[0].emphasis and not hindi.emphasis
   assert 'own speech' in hindi.hover[1]
+
+
+def test_of_one_language_there_is_nothing_to_compare(tmp_path):
+  definition = synthetic.definition(layers=1, languages=('eng',))
+  rows = synthetic.rows(definition)
+  alone = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  table = modality_language.compute(alone)
+  assert set(table['kind'].to_pylist()) == {'speech'}
+  assert not modality_language.draw(table).views
