@@ -13,8 +13,9 @@ import pytest
 
 from jaxrep import mesh as meshes
 from jaxrep import opened
-from jaxrep.extract import fit, pooling
+from jaxrep.extract import fit, pooling, target
 from jaxrep.extract.step import pooled_step
+from jaxrep.jobs import definition, settings
 from ports import loading
 from tests import released
 
@@ -58,6 +59,33 @@ def test_it_fits_on_the_mesh_that_a_plan_takes(tmp_path, chips, size, modality):
   batch = ROWS // 8 * 4 * (30 * 16_000 if modality == 'speech' else TOKENS)
   assert needed['weights'] == pytest.approx(chosen.held + batch, rel=2e-4)
   check_collectives(compiled.as_text(), model, chosen.shared)
+
+
+def test_a_plan_is_compiled_for_the_hosts_of_a_slice(chips):
+  """`run.py plan --target=`: four hosts of four chips read two languages."""
+  del chips  # without libtpu this fails there
+  plan = definition.make_plan(
+    settings.Selection(
+      models=('tiny-untrained',), languages='eng,swh', precision='bfloat16'
+    )
+  )
+  text, spoken = target.compile_plan(plan.entries, 'v5e:4x4')
+  for found in (text, spoken):
+    assert (found.hosts, found.chips, found.shared) == (4, 4, 1)
+    assert found.memory == CHIP and found.fits
+    assert found.fitting > 100 * found.rows
+    said = target.describe(found, 'v5e:4x4')
+    assert 'fits' in said and f'{found.fitting} rows would fit' in said
+  weights = sum(
+    leaf.size * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(
+      plan.entries[0].model.program.shapes('bfloat16')
+    )
+  )
+  # Tiles are filled up, and small arrays the more.
+  assert weights <= text.weights < 1.5 * weights
+  assert spoken.operations > 5 * text.operations
+  assert 0 < text.seconds < spoken.seconds < 1
 
 
 def compile_step(model, chips, shared):

@@ -4,22 +4,29 @@
 
 Units, compiled shapes, bytes of the store, floating-point operations, and the
 id sets and cells of the comparison. No weights are read.
+
+    python run.py plan --target=v5e:4x4 ...
+
+also compiles each step for that slice of a TPU and says whether it fits, what
+batch would, and how long the slice takes at least. No TPU is needed, but
+libtpu is: pip install -e '.[tpu-aot]', and minutes for a large model.
 """
 
 import collections
 import dataclasses
 
+from jaxrep.config import flag
 from jaxrep.jobs import settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(settings.Selection, settings.Comparison, settings.Devices):
-  pass
+  target: str = flag('', 'A TPU slice to compile for, as v5e:4x4.')
 
 
 def run(config: Config) -> None:
   from jaxrep import mesh
-  from jaxrep.extract import cost
+  from jaxrep.extract import cost, target
   from jaxrep.jobs import compare, definition
 
   compare.check(config)
@@ -29,6 +36,11 @@ def run(config: Config) -> None:
     definition.write(plan, config.workdir)
     print(cost.describe(plan.entries, config.model_parallel))
     print(_alignment(plan, config))
+    if config.target:
+      for found in target.compile_plan(
+        plan.entries, config.target, config.model_parallel
+      ):
+        print(target.describe(found, config.target))
 
 
 def _alignment(plan, config: Config) -> str:
