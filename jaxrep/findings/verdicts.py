@@ -31,15 +31,6 @@ TABLE: dict[tuple[bool, Shown], Verdict] = {
   (True, 'negative'): 'reversed',
   (False, 'negative'): 'reversed',
 }
-RULE = (
-  'Both intervals are 95 % ones. Holds: both are above 0. Holds only before '
-  'calibration: the calibrated one holds 0 and no effect as large as {smallest}'
-  ', the raw one is above 0. Holds only after calibration: the calibrated one '
-  'is above 0, the raw one is not. Reversed: the calibrated one is below 0. No '
-  'effect: neither is above 0, and the calibrated one holds no effect as large '
-  'as {smallest}. Undecided at this n: the calibrated one holds 0 and effects '
-  'as large.'
-)
 
 
 class Interval(NamedTuple):

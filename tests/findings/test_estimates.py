@@ -51,6 +51,7 @@ def test_a_mean_over_languages_has_the_standard_error_of_its_sentences():
   error = stats.sem(by_sentence)
   assert found.value == pytest.approx(by_sentence.mean())
   half = (found.interval.high - found.interval.low) / 2
+  # An error of 40 degrees of freedom has a standard deviation of 11 %.
   assert half == pytest.approx(stats.t.ppf(0.975, 40) * error, rel=0.25)
   assert found.interval.low + half == pytest.approx(found.value)
   assert found.p == pytest.approx(

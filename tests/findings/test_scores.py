@@ -46,6 +46,7 @@ def test_cells_score_as_one_pair_does_alone(model, measure, options):
     x, y = rows_of(model, a, ids), rows_of(model, b, ids)
     alone = similarity.compare(x, y, measure, Calibration(), **options)
     assert found.raw[i] == pytest.approx(alone.value, abs=1e-5)
+    # The floor of SVCCA is learnt from other random pairings, of other cells.
     assert found.calibrated[i] == pytest.approx(alone.calibrated, abs=0.03)
 
 

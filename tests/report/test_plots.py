@@ -217,6 +217,7 @@ def test_a_map_with_many_names_is_taller():
     ).size[1]
     for p in panels
   )
+  # Inches, of whole pixels at 200 an inch.
   assert (high - low) / 200 == pytest.approx(0.9 + 40 * 0.145 - 3, abs=0.01)
 
 

@@ -51,6 +51,7 @@ def test_cross_validation_widens_by_its_factor():
   right = np.arange(180) % 3 > 0
   plain = clustered_wilson(np.arange(81) % 3 > 0, np.arange(81))
   split = clustered_wilson(right, np.arange(180), splits=5)
+  # 180 rows over five splits count as 80 and not as the 81 of the other.
   assert split[1] - split[0] == pytest.approx(plain[1] - plain[0], rel=0.02)
   every = np.full(40, True), np.arange(40)
   assert clustered_wilson(*every, splits=5) == clustered_wilson(*every)
