@@ -1,5 +1,7 @@
 """Scores of a finding's cells: one n, one k, joint subsets."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from jaxrep import similarity
 from jaxrep.findings import cells as cells_of
 from jaxrep.findings.scores import Held, Settings, choose, score
 from jaxrep.similarity import Calibration
+from jaxrep.stats import intervals
 
 SETTINGS = Settings(k=4, rounds=2, splits=1, minimum=10)
 PAIR = ('text/2', 'speech/2')
@@ -73,6 +76,20 @@ def test_subsets_leave_out_the_same_sentences_everywhere(model):
   np.testing.assert_allclose(
     again['cka_debiased'].raw_on_subsets, subsets[..., 1:], atol=1e-6
   )
+
+
+def test_a_subset_is_all_sentences_but_a_sixth(model):
+  sentences = choose(model.sides, CELLS, SETTINGS)
+  found = score(model.sides, CELLS, 'cka_debiased', sentences, SETTINGS)
+  kept = intervals.subsets(jax.random.key(0), jnp.ones(64, bool), 2)
+  for group in range(6):
+    at = np.flatnonzero(kept[1, group])
+    assert 53 <= len(at) <= 54
+    ids = [sentences.universe[i] for i in sentences.chosen[0][at]]
+    sides = (rows_of(model, place, ids) for place in CELLS[0])
+    alone = similarity.cka(*sides, debiased=True).value
+    scored = found['cka_debiased'].raw_on_subsets[1, group, 0]
+    assert scored == pytest.approx(alone, abs=1e-5)
 
 
 def without(model, side, ids):
