@@ -33,15 +33,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ports.attention import Bias, attention, split_heads
 from ports.layers import (
   LayerNorm,
   Linear,
   Tap,
   TapSpec,
-  attention,
   gelu,
   select,
-  split_heads,
   wide,
   zero_padding,
 )
@@ -203,7 +202,7 @@ class SelfAttention(nnx.Module):
       split_heads(proj(x), self.heads)
       for proj in (self.q_proj, self.k_proj, self.v_proj)
     )
-    weighed = self._gate(q) * bias
+    weighed = Bias(jnp.multiply, (self._gate(q), bias[None]))
     return self.out_proj(attention(q, k, v, mask[:, None], weighed))
 
   def _gate(

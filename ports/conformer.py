@@ -34,6 +34,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from ports.attention import Bias, attention, split_heads
 from ports.convolutions import DepthwiseConv, PointwiseConv
 from ports.layers import (
   BatchNorm,
@@ -41,10 +42,8 @@ from ports.layers import (
   Linear,
   Tap,
   TapSpec,
-  attention,
   glu,
   relative_sinusoid,
-  split_heads,
   wide,
   zero_padding,
 )
@@ -52,7 +51,6 @@ from ports.loading import Table
 
 States = list[tuple[str, Float[Array, 'batch _ _']]]
 Queries = Float[Array, 'batch time head d']
-Bias = Float[Array, 'batch head time time'] | None
 Positions = Float[Array, 'distance dim'] | None
 
 
@@ -136,7 +134,9 @@ class SelfAttention(nnx.Module):
     q, bias = self.placed(q, positions)
     return self.linear_out(attention(q, k, v, allowed, bias))
 
-  def placed(self, q: Queries, positions: Positions) -> tuple[Queries, Bias]:
+  def placed(
+    self, q: Queries, positions: Positions
+  ) -> tuple[Queries, Bias | None]:
     """The queries that meet the keys, and what positions add to the scores."""
     return q, None
 
@@ -152,19 +152,23 @@ class ShawAttention(SelfAttention):
       self.left + self.right + 1, config.hidden_size // self.heads, rngs=rngs
     )
 
-  def placed(self, q: Queries, positions: Positions) -> tuple[Queries, Bias]:
+  def placed(
+    self, q: Queries, positions: Positions
+  ) -> tuple[Queries, Bias | None]:
     """Adds q · E[clip(key − query)] / √d, by the products with all of E."""
-    products = jnp.einsum(
-      'bqhd,ed->bhqe',
-      q,
-      self.distance_embedding.embedding[...],
-      preferred_element_type=wide(q.dtype),
-    )
     step = np.arange(q.shape[1])
     distance = np.clip(step[None] - step[:, None], -self.left, self.right)
-    index = jnp.asarray(distance + self.left)[None, None]
-    bias = jnp.take_along_axis(products, index, axis=-1)
-    return q, bias * q.shape[-1] ** -0.5
+    index = distance + self.left
+
+    def near(q, table):
+      products = _products(q, table)
+      lead = (1,) * (products.ndim - index.ndim)
+      return jnp.take_along_axis(
+        products, jnp.asarray(index).reshape(*lead, *index.shape), axis=-1
+      )
+
+    table = self.distance_embedding.embedding[...]
+    return q, Bias(near, (q.swapaxes(1, 2), table[None, None]))
 
 
 class TransformerXLAttention(SelfAttention):
@@ -177,31 +181,39 @@ class TransformerXLAttention(SelfAttention):
     self.pos_bias_u = nnx.Param(jnp.zeros((self.heads, dim // self.heads)))
     self.pos_bias_v = nnx.Param(jnp.zeros((self.heads, dim // self.heads)))
 
-  def placed(self, q: Queries, positions: Positions) -> tuple[Queries, Bias]:
+  def placed(
+    self, q: Queries, positions: Positions
+  ) -> tuple[Queries, Bias | None]:
     """(q + u) for the keys, and (q + v) · R(query − key) / √d."""
-    relative = split_heads(self.linear_pos(positions)[None], self.heads)[0]
-    products = jnp.einsum(
-      'bqhd,rhd->bhqr',
-      q + self.pos_bias_v[...].astype(q.dtype),
-      relative,
-      preferred_element_type=wide(q.dtype),
-    )
-    bias = skewed(products) * q.shape[-1] ** -0.5
+    relative = split_heads(self.linear_pos(positions)[None], self.heads)
+    shifted = q + self.pos_bias_v[...].astype(q.dtype)
+    operands = (shifted.swapaxes(1, 2), relative.swapaxes(1, 2))
+    bias = Bias(lambda q, r: skewed(_products(q, r)), operands)
     return q + self.pos_bias_u[...].astype(q.dtype), bias
 
 
+def _products(
+  q: Float[Array, '*lead time d'], table: Float[Array, '*#lead distance d']
+) -> Float[Array, '*lead time distance']:
+  """q · table / √d, computed wide."""
+  found = jnp.matmul(
+    q, table.swapaxes(-1, -2), preferred_element_type=wide(q.dtype)
+  )
+  return found * q.shape[-1] ** -0.5
+
+
 def skewed(
-  products: Float[Array, 'batch head time distance'],
-) -> Float[Array, 'batch head time time']:
+  products: Float[Array, '*lead time distance'],
+) -> Float[Array, '*lead time time']:
   """[…, l, r] is the product at distance l − r: column time − 1 − l + r.
 
   With one column in front, rows read as if they were one shorter begin one
   column later each, which is the shift that is wanted.
   """
-  batch, head, time, distances = products.shape
-  padded = jnp.pad(products, ((0, 0), (0, 0), (0, 0), (1, 0)))
-  rows = padded.reshape(batch, head, distances + 1, time)[:, :, 1:]
-  return rows.reshape(batch, head, time, distances)[..., :time]
+  *lead, time, distances = products.shape
+  padded = jnp.pad(products, (*((0, 0),) * (products.ndim - 1), (1, 0)))
+  rows = padded.reshape(*lead, distances + 1, time)[..., 1:, :]
+  return rows.reshape(*lead, time, distances)[..., :time]
 
 
 class ConvModule(nnx.Module):

@@ -163,58 +163,6 @@ def zero_padding(
   return jnp.where(mask[..., None], x, 0)
 
 
-def attention(
-  q: Float[Array, 'batch query head d'],
-  k: Float[Array, 'batch key head d'],
-  v: Float[Array, 'batch key head d'],
-  allowed: Bool[Array, '#batch #query key'],
-  bias: Float[Array, 'batch head query key'] | None = None,
-) -> Float[Array, 'batch query head_d']:
-  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated."""
-  return mix(attention_weights(q, k, allowed, bias), v)
-
-
-def attention_weights(
-  q: Float[Array, 'batch query head d'],
-  k: Float[Array, 'batch key head d'],
-  allowed: Bool[Array, '#batch #query key'],
-  bias: Float[Array, 'batch head query key'] | None = None,
-) -> Float[Array, 'batch head query key']:
-  """softmax(q kᵀ/√d + bias) over the allowed keys.
-
-  A query without any allowed key looks at all of them alike, so that nothing
-  is NaN: such queries are padding, and nothing valid reads them.
-  """
-  dtype = wide(q.dtype)
-  scale = q.shape[-1] ** -0.5
-  logits = jnp.einsum('bqhd,bkhd->bhqk', q, k, preferred_element_type=dtype)
-  logits = logits * scale
-  if bias is not None:
-    logits = logits + bias
-  logits = jnp.where(allowed[:, None], logits, jnp.finfo(dtype).min)
-  return jax.nn.softmax(logits, axis=-1)
-
-
-def mix(
-  weights: Float[Array, 'batch head query key'],
-  v: Float[Array, 'batch key head d'],
-) -> Float[Array, 'batch query head_d']:
-  """Each query's mean of the values, heads concatenated."""
-  mixed = jnp.einsum(
-    'bhqk,bkhd->bqhd',
-    weights.astype(v.dtype),
-    v,
-    preferred_element_type=wide(v.dtype),
-  )
-  return mixed.reshape(*mixed.shape[:2], -1).astype(v.dtype)
-
-
-def split_heads(
-  x: Float[Array, 'batch time dim'], heads: int
-) -> Float[Array, 'batch time head d']:
-  return x.reshape(*x.shape[:2], heads, -1)
-
-
 def sinusoid(
   positions: Int[Array, 'batch time'], dim: int
 ) -> Float[Array, 'batch time dim']:

@@ -30,15 +30,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ports.layers import (
-  RMSNorm,
-  Tap,
-  TapSpec,
-  attention,
-  select,
-  split_heads,
-  wide,
-)
+from ports.attention import attention, split_heads
+from ports.layers import RMSNorm, Tap, TapSpec, select, wide
 from ports.loading import (
   TRANSFORMERS_FIELDS,
   ConfigError,

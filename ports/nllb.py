@@ -26,16 +26,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ports.layers import (
-  LayerNorm,
-  Linear,
-  Tap,
-  TapSpec,
-  attention,
-  select,
-  sinusoid,
-  split_heads,
-)
+from ports.attention import attention, split_heads
+from ports.layers import LayerNorm, Linear, Tap, TapSpec, select, sinusoid
 from ports.loading import (
   TRANSFORMERS_FIELDS,
   Layout,

@@ -25,17 +25,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import nllb
-from ports.layers import (
-  LayerNorm,
-  Linear,
-  Tap,
-  TapSpec,
-  attention_weights,
-  mix,
-  one_step,
-  sinusoid,
-  split_heads,
-)
+from ports.attention import attention_weights, mix, split_heads
+from ports.layers import LayerNorm, Linear, Tap, TapSpec, one_step, sinusoid
 from ports.loading import Table
 
 Parts = list[tuple[str, Float[Array, 'batch 1 dim']]]

@@ -24,14 +24,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ports.layers import (
-  LayerNorm,
-  Linear,
-  TapSpec,
-  attention,
-  gelu,
-  split_heads,
-)
+from ports.attention import attention, split_heads
+from ports.layers import LayerNorm, Linear, TapSpec, gelu
 from ports.loading import Table, read_config, take
 
 Parts = list[tuple[str, Float[Array, '#window query dim']]]

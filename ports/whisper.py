@@ -26,17 +26,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from ports.attention import attention, split_heads
 from ports.convolutions import Conv
-from ports.layers import (
-  LayerNorm,
-  Linear,
-  Tap,
-  TapSpec,
-  attention,
-  gelu,
-  select,
-  split_heads,
-)
+from ports.layers import LayerNorm, Linear, Tap, TapSpec, gelu, select
 from ports.loading import (
   TRANSFORMERS_FIELDS,
   Layout,

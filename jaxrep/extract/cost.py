@@ -78,15 +78,19 @@ def _cost(title: str, group: list[EntryPlan], asked: int) -> Cost:
     dict(sorted(shapes.items())),
     rows * width * _SIZE[options.store_dtype],
     sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
-    sum(_flops(group[0], state, mesh, *s) * n for s, n in shapes.items()),
+    sum(flops_of(group[0], state, mesh, *s) * n for s, n in shapes.items()),
     chosen,
   )
 
 
-def _flops(
+def flops_of(
   entry: EntryPlan, state: Any, mesh: Mesh, size: int, length: int
 ) -> float:
-  """Of one batch, as XLA counts them in the lowered program."""
+  """Of one batch, as XLA counts them in the lowered program.
+
+  In that for an accelerator, on any machine: of the loops of a CPU's it counts
+  one turn.
+  """
   model, options = entry.model, entry.options
   rule = pooling.parse(options.pooling)
   step = pooled_step(
@@ -95,8 +99,9 @@ def _flops(
   rows = -(-size // mesh.size) * mesh.size
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
-  counted = step.lower(state, batch, lengths).cost_analysis()
-  return float(counted['flops'])
+  traced = step.trace(state, batch, lengths)
+  lowered = traced.lower(lowering_platforms=('tpu',))
+  return float(lowered.cost_analysis()['flops'])
 
 
 def _matmul_rate() -> float:

@@ -209,3 +209,14 @@ def test_costs_follow_from_shapes(world):
   )
   assert spoken.flops > 2 * layers * steps
   assert 'floating-point' in cost.describe(plan.entries)
+
+
+def test_the_loops_of_a_cpu_are_counted_whole(world):
+  """One device attends to a head at a time, several to all at once."""
+  entry = definition.make_plan(config(world, 'cost')).entries[3]
+  found = []
+  for devices in (1, 8):
+    some = mesh.of_devices(jax.devices()[:devices])
+    state = entry.model.program.shapes('float32', mesh.placement(some))
+    found.append(cost.flops_of(entry, state, some, 8, 10 * 16_000))
+  assert found[0] == found[1]

@@ -1,0 +1,147 @@
+"""Attention, in the form that each backend runs well.
+
+All heads at once is one large program for an accelerator. On a CPU its scores,
+[batch, head, query, key], go through memory once for each step of the softmax;
+one head at a time they stay in the cache, which takes a third of the time and
+of the memory.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ports.layers import wide
+
+# Scores of a head, in numbers, from which it has a turn of its own on a CPU:
+# below, the turns cost more than the cache gives.
+WORTH_A_TURN = 2**16
+
+
+class Bias(NamedTuple):
+  """What positions add to the scores: `of(*operands)`, [… query key].
+
+  Operands are [#batch, #head, …]. `of` gets them whole, or without these axes
+  those of one head.
+  """
+
+  of: Callable[..., Float[Array, '*lead query key']]
+  operands: tuple[Array, ...]
+
+
+def split_heads(
+  x: Float[Array, 'batch time dim'], heads: int
+) -> Float[Array, 'batch time head d']:
+  return x.reshape(*x.shape[:2], heads, -1)
+
+
+def attention(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  bias: Bias | None = None,
+) -> Float[Array, 'batch query head_d']:
+  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated."""
+  own = (*(x.swapaxes(1, 2) for x in (q, k, v)), allowed[:, None])
+  of, operands = bias or (None, ())
+  at_once = functools.partial(_attended, of)
+  if q.shape[1] * k.shape[1] < WORTH_A_TURN or _several_devices():
+    found = at_once(*own, *operands)
+  else:
+    found = jax.lax.platform_dependent(
+      *own,
+      *operands,
+      cpu=functools.partial(_by_head, at_once),
+      default=at_once,
+    )
+  found = found.swapaxes(1, 2)
+  return found.reshape(*found.shape[:2], -1)
+
+
+def _several_devices() -> bool:
+  """Rows may lie on different devices: a turn for each would gather them."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return not mesh.empty and mesh.size > 1
+
+
+def _attended(
+  of: Callable[..., Array] | None,
+  q: Float[Array, '*lead query d'],
+  k: Float[Array, '*lead key d'],
+  v: Float[Array, '*lead key d'],
+  allowed: Bool[Array, '*#lead #query key'],
+  *operands: Array,
+) -> Float[Array, '*lead query d']:
+  """The sum of the weights divides the mixture: it is smaller than they are."""
+  logits = _scores(q, k, allowed, of(*operands) if of else None)
+  weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+  mixed = _matmul(weights.astype(v.dtype), v)
+  return (mixed / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
+
+
+def _by_head(
+  form: Callable[..., Array], q: Float[Array, 'batch head query d'], *others
+) -> Float[Array, 'batch head query d']:
+  """`form` for one row's one head after another."""
+  batch, heads = q.shape[:2]
+
+  def turn(at):
+    return form(*(_of_head(x, *at) for x in (q, *others)))
+
+  each = np.indices((batch, heads), np.uint32).reshape(2, -1)
+  return jax.lax.map(turn, tuple(each)).reshape(q.shape)
+
+
+def _of_head(x: Array, row: Array, head: Array) -> Array:
+  """x[row, head], where an axis of length 1 stands for all."""
+  zero = np.uint32(0)
+  starts = [
+    at if length > 1 else zero
+    for at, length in zip((row, head), x.shape, strict=False)
+  ]
+  starts += [zero] * (x.ndim - 2)
+  return jax.lax.dynamic_slice(x, starts, (1, 1, *x.shape[2:]))[0, 0]
+
+
+def attention_weights(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+) -> Float[Array, 'batch head query key']:
+  """softmax(q kᵀ/√d) over the allowed keys."""
+  q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)
+  return jax.nn.softmax(_scores(q, k, allowed[:, None]), axis=-1)
+
+
+def mix(
+  weights: Float[Array, 'batch head query key'],
+  v: Float[Array, 'batch key head d'],
+) -> Float[Array, 'batch query head_d']:
+  """Each query's mean of the values, heads concatenated."""
+  mixed = _matmul(weights.astype(v.dtype), v.swapaxes(1, 2)).swapaxes(1, 2)
+  return mixed.reshape(*mixed.shape[:2], -1).astype(v.dtype)
+
+
+def _scores(
+  q: Float[Array, '*lead query d'],
+  k: Float[Array, '*lead key d'],
+  allowed: Bool[Array, '*#lead #query key'],
+  added: Array | None = None,
+) -> Float[Array, '*lead query key']:
+  """A query without any allowed key looks at all of them alike.
+
+  So nothing is NaN: such queries are padding, and nothing valid reads them.
+  """
+  scores = _matmul(q, k.swapaxes(-1, -2)) * q.shape[-1] ** -0.5
+  if added is not None:
+    scores = scores + added
+  return jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
+
+
+def _matmul(x: Array, y: Array) -> Array:
+  return jnp.matmul(x, y, preferred_element_type=wide(x.dtype))
