@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.layers import Stack
+from benchmarks.stacks import Stack
 
 
 class Candidate(NamedTuple):

@@ -52,11 +52,13 @@ class Comparison:
   """What `compare` found.
 
   `ratios` are of each other candidate's seconds to the first one's, round by
-  round: above 1 the first is faster.
+  round: above 1 the first is faster. `first_call` is in seconds, compilation
+  included.
   """
 
   rounds: int
   agreement: Mapping[str, float]
+  first_call: Mapping[str, float]
   timings: Mapping[str, Timing]
   ratios: Mapping[str, Timing]
 
@@ -80,7 +82,12 @@ def compare(
     pause: seconds before each timed call, in which the threads of the one
       before stop spinning: their CPU time is not this one's.
   """
-  agreement = agree(*(call() for call in calls.values()))
+  outputs, first_call = [], {}
+  for name, call in calls.items():
+    began = time.perf_counter()
+    outputs.append(call())
+    first_call[name] = time.perf_counter() - began
+  agreement = agree(*outputs)
   for _ in range(warm_up):
     for call in calls.values():
       call()
@@ -94,6 +101,7 @@ def compare(
   return Comparison(
     rounds,
     agreement,
+    first_call,
     {name: _timing(pairs) for name, pairs in samples.items()},
     {name: _ratios(samples[name], samples[first]) for name in others},
   )
@@ -133,7 +141,7 @@ def write(
   row = {
     'benchmark': benchmark,
     'date': datetime.date.today().isoformat(),
-    'case': dict(case),
+    'case': _rounded(case),
     **_rounded(dataclasses.asdict(result)),
     'peak_memory_mb': _rounded(dict(peaks)),
     'machine': machine(),
@@ -157,6 +165,28 @@ def machine() -> dict[str, Any]:
     'python': platform.python_version(),
     **{name: _version(name) for name in _PACKAGES},
   }
+
+
+def matmul_rate(dtype: str) -> float:
+  """GFLOP a second of a product that fills the device, in JAX.
+
+  bfloat16 accumulates in float32, as the networks do.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  size = 4096
+  x = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+  with jax.default_matmul_precision('highest'):
+    product = jax.jit(
+      lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32)
+    )
+    seconds = []
+    for _ in range(6):
+      began = time.perf_counter()
+      product(x).block_until_ready()
+      seconds.append(time.perf_counter() - began)
+  return 2 * size**3 / min(seconds) / 1e9
 
 
 def summary(row: Mapping[str, Any]) -> str:

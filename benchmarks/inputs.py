@@ -40,7 +40,7 @@ def seamless() -> Prepare:
 
 def tokens() -> Prepare:
   def prepare(batch):
-    ids = torch.zeros(len(batch), len(batch[-1]), dtype=torch.long)
+    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
     for row, item in zip(ids, batch, strict=True):
       row[: len(item)] = torch.tensor(item)
     mask = (ids != 0).long()

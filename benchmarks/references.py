@@ -76,7 +76,8 @@ class Case(NamedTuple):
   `save` writes the checkpoint and returns the module, `build` makes one of the
   same shape, `stages` names modules whose outputs are compared and timed.
   `inputs` makes what turns a batch into the module's arguments and the masks of
-  valid steps, by their number.
+  valid steps, by their number. `lists_states` says whether the module takes
+  `output_hidden_states`.
   """
 
   model: str
@@ -86,6 +87,7 @@ class Case(NamedTuple):
   stages: Callable[[nn.Module], dict[str, nn.Module]]
   inputs: Callable[[], inputs.Prepare]
   width: int = 1024
+  lists_states: bool = True
 
 
 def save(case: Case, folder: str, layers: int) -> None:
@@ -158,7 +160,10 @@ def _sonar_speech() -> Case:
       **_layers(model.pooler, 'speech/pooler'),
     }
 
-  return Case('sonar', 'speech', write, build, stages, inputs.seamless)
+  reader = inputs.seamless
+  return Case(
+    'sonar', 'speech', write, build, stages, reader, lists_states=False
+  )
 
 
 def _sonar_text() -> Case:
@@ -176,7 +181,8 @@ def _sonar_text() -> Case:
   def build(layers: int) -> nn.Module:
     return sonar_reference.text(**sizes(layers))
 
-  return Case('sonar', 'text', write, build, stages, inputs.tokens)
+  reader = inputs.tokens
+  return Case('sonar', 'text', write, build, stages, reader, lists_states=False)
 
 
 def _nllb() -> Case:
@@ -232,7 +238,7 @@ def _beats() -> Case:
     found = {'speech/embed': model.encoder.layer_norm}
     return found | _layers(model.encoder.layers, 'speech/layer')
 
-  return Case('beats', 'speech', write, build, stages, inputs.beats, 768)
+  return Case('beats', 'speech', write, build, stages, inputs.beats, 768, False)
 
 
 def _vicuna() -> Case:
@@ -280,7 +286,7 @@ def _salmonn() -> Case:
     }
 
   reader = inputs.salmonn
-  return Case('salmonn-7b', 'speech', write, build, stages, reader, 4096)
+  return Case('salmonn-7b', 'speech', write, build, stages, reader, 4096, False)
 
 
 class Salmonn(salmonn_reference.Salmonn):

@@ -24,7 +24,7 @@ from absl import app, flags
 
 from benchmarks import harness, peers
 from benchmarks.candidates import Candidate, compare, part
-from benchmarks.layers import (
+from benchmarks.stacks import (
   DECAY,
   OFFSET,
   Stack,
