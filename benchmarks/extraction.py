@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import harness
-from benchmarks.sides import SIDES, Vectors, Work, operations, run
+from benchmarks.sides import SIDES, Vectors, Work, items_of, operations, run
 from jaxrep import memory
 from jaxrep.types import SAMPLE_RATE
 
@@ -38,6 +38,8 @@ _RESULTS = flags.DEFINE_string(
   'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
 )
 
+# Not compared: the reference's adaptor reads padded frames, ours does not.
+PADDED = ('speech/adaptor', 'speech/output')
 # bfloat16 has 8 bits of precision, and the sides round at different places.
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 3e-2}
 
@@ -68,7 +70,7 @@ def measure(folder: str, name: str, dtype: str) -> dict:
     'dtype': dtype,
     'items': count,
     'batch': size,
-    'seconds' if speech else 'tokens': sum(map(len, work.items())) / unit,
+    'seconds' if speech else 'tokens': sum(map(len, items_of(work))) / unit,
     'gflop': operations(work),
     'matmul_gflop_per_s': harness.matmul_rate(dtype),
   }
@@ -89,25 +91,20 @@ def measure(folder: str, name: str, dtype: str) -> dict:
 def agreement(tolerance: float) -> Callable[..., dict[str, float]]:
   """Refuses what is not the same function; gives the worst differences.
 
-  Taps behind the adaptor are not compared: the reference's convolutions read
-  padded frames there, ours do not. What `output_hidden_states` lists has no
-  names: each has to be one of our taps.
+  What `output_hidden_states` lists has no names: each has to be one of our taps.
   """
 
   def agree(ours: Vectors, best: Vectors, eager: Vectors) -> dict[str, float]:
     named = {
       name: relative(ours[name], x)
       for name, x in best.items()
-      if name not in ('speech/adaptor', 'speech/output')
+      if name not in PADDED
     }
     listed = {}
     for name, x in eager.items():
-      if name in ours:
-        if name in named:
-          listed[name] = relative(ours[name], x)
-      else:
-        same = [y for y in ours.values() if y.shape == x.shape]
-        listed[name] = min(relative(y, x) for y in same)
+      near = name if name in ours else nearest(ours, x)
+      if near not in PADDED:
+        listed[name] = relative(ours[near], x)
     for errors in (named, listed):
       worst = max(errors, key=errors.get)
       if errors[worst] > tolerance:
@@ -120,6 +117,11 @@ def agreement(tolerance: float) -> Callable[..., dict[str, float]]:
     }
 
   return agree
+
+
+def nearest(taps: Vectors, x: np.ndarray) -> str:
+  same = [name for name, y in taps.items() if y.shape == x.shape]
+  return min(same, key=lambda name: relative(taps[name], x))
 
 
 def relative(x: np.ndarray, y: np.ndarray) -> float:

@@ -41,30 +41,31 @@ class Work(NamedTuple):
   def modality(self) -> str:
     return self.name.split()[-1]
 
-  @functools.lru_cache(maxsize=2)  # noqa: B019: a tuple's, not an object's
-  def items(self) -> list[np.ndarray]:
-    """Waveforms or token ids of lengths as in FLEURS, in random order.
-
-    BEATs' clips are as long as Whisper reads: its reference has no mask.
-    """
-    rng = np.random.default_rng(0)
-    spread = np.exp(0.4 * rng.standard_normal(self.count))
-    if self.modality == 'text':
-      lengths = np.clip(35 * spread, 5, 200).astype(int)
-      return [rng.integers(4, 8000, n).astype(np.int32) for n in lengths]
-    seconds = np.clip(12 * spread, 2, 40)
-    if self.model.startswith(('beats', 'salmonn')):
-      seconds = np.full(self.count, 30)
-    lengths = (seconds * SAMPLE_RATE).astype(int)
-    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
-
   def batches(self, by_length: bool) -> list[list[int]]:
     """Which items go together."""
-    items = self.items()
+    items = items_of(self)
     order = list(range(len(items)))
     if by_length:
       order.sort(key=lambda i: len(items[i]))
     return [order[i : i + self.size] for i in range(0, len(order), self.size)]
+
+
+@functools.lru_cache(maxsize=2)
+def items_of(work: Work) -> list[np.ndarray]:
+  """Waveforms or token ids of lengths as in FLEURS, in random order.
+
+  BEATs' clips are as long as Whisper reads: its reference has no mask.
+  """
+  rng = np.random.default_rng(0)
+  spread = np.exp(0.4 * rng.standard_normal(work.count))
+  if work.modality == 'text':
+    lengths = np.clip(35 * spread, 5, 200).astype(int)
+    return [rng.integers(4, 8000, n).astype(np.int32) for n in lengths]
+  seconds = np.clip(12 * spread, 2, 40)
+  if work.model.startswith(('beats', 'salmonn')):
+    seconds = np.full(work.count, 30)
+  lengths = (seconds * SAMPLE_RATE).astype(int)
+  return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
 
 
 def jaxrep(work: Work) -> Callable[[], Vectors]:
@@ -109,7 +110,7 @@ def padding(work: Work, inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Sorted batches, on the grid of lengths that the model has."""
   from jaxrep.inputs import pad
 
-  items = work.items()
+  items = items_of(work)
   for batch in work.batches(by_length=True):
     part = [items[i] for i in batch]
     length = -(-max(map(len, part)) // inputs.grid) * inputs.grid
@@ -128,12 +129,14 @@ def operations(work: Work) -> float:
 
 def best(work: Work) -> Callable[[], Vectors]:
   import torch
+  import torch._inductor.config
 
   model, prepare, case = reference(work)
   masks: dict = {}
   stages = case.stages(model)
   found: dict[str, list] = {name: [] for name in stages}
   torch._dynamo.config.recompile_limit = 64  # a graph a shape
+  torch._inductor.config.compile_threads = 1  # leaves no processes behind
   for name, module in stages.items():
     if isinstance(module, tuple(type(x) for x in layers_of(stages))):
       module.forward = torch.compile(module.forward, dynamic=False)
@@ -213,7 +216,7 @@ def prepared(
   """Each batch's arguments; its masks are in `masks` by then."""
   import torch
 
-  dtype, items = getattr(torch, work.dtype), work.items()
+  dtype, items = getattr(torch, work.dtype), items_of(work)
   for batch in batches:
     arguments, steps = prepare([items[i] for i in batch])
     masks.clear()

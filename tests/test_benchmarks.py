@@ -111,10 +111,16 @@ def test_extraction_benchmark_writes_a_row(tmp_path):
   )
   row = json.loads((tmp_path / 'extraction.jsonl').read_text())
   assert row['case']['model'] == 'nllb-200-600m'
-  assert row['agreement']['taps'] == 2
+  assert row['agreement']['taps'] == row['agreement']['listed'] == 2
   assert row['agreement']['worst_tap'] < 1e-5
-  assert row['ratios']['pytorch']['cpu']['median'] > 0
-  assert row['peak_memory_mb'].keys() == {'jaxrep', 'pytorch'}
+  assert row['agreement']['worst_listed'] < 1e-5
+  assert row['ratios'].keys() == {'best', 'eager'}
+  assert row['ratios']['best']['cpu']['median'] > 0
+  assert row['peak_memory_mb'].keys() == {'jaxrep', 'best', 'eager'}
+  # Two operations a weight and token, and a little for attention.
+  weights = 4 * 1024**2 + 2 * 1024 * 4096
+  least = 2 * weights * row['case']['tokens'] / 1e9
+  assert least < row['case']['gflop'] < 2 * least
 
 
 @pytest.fixture
