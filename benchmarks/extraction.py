@@ -91,7 +91,7 @@ def measure(folder: str, name: str, dtype: str) -> dict:
 def agreement(tolerance: float) -> Callable[..., dict[str, float]]:
   """Refuses what is not the same function; gives the worst differences.
 
-  What `output_hidden_states` lists has no names: each has to be one of our taps.
+  What `output_hidden_states` lists has no names: each has to be a tap.
   """
 
   def agree(ours: Vectors, best: Vectors, eager: Vectors) -> dict[str, float]:
