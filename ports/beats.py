@@ -261,13 +261,13 @@ class Transformer(nnx.Module):
     x = zero_padding(x, mask)
     x = self.layer_norm(x + self.pos_conv(x))
     parts = [('embed', x)]
-    bias = self._bias(x.shape[1])
+    bias = self.bias(x.shape[1])
     for i, layer in enumerate(self.layers, 1):
       attended, x = layer(x, mask, bias)
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     return parts
 
-  def _bias(self, time: int) -> Float[Array, 'head query key']:
+  def bias(self, time: int) -> Float[Array, 'head query key']:
     """The bias of each head for every pair of tokens.
 
     It depends on their distance alone: rows of a table of distances, each one
