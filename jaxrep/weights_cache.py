@@ -12,10 +12,12 @@ be read is refused, since to compute from other weights in silence is worse.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -37,6 +39,8 @@ FORMAT = 1
 PIECE = 16 * 2**20
 """Bytes of a chunk, of which a device reads those that it holds a part of."""
 
+# Seconds, since what orbax has begun may still be written after a failure.
+_WAITS = (0, 0.1, 0.5, 1)
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
@@ -123,10 +127,10 @@ def _restore(
 
 
 def _unusable(path: epath.Path, error: Exception) -> InputError:
-  reason = str(error).partition(' [')[0].partition('\n')[0][:200]
   return InputError(
-    f'--weights_cache: what {path} names cannot be read ({reason}). Delete '
-    f'{path}, or leave the flag out, then run the same command again.'
+    f'--weights_cache: what {path} names cannot be read '
+    f'({layout.reason(error)}). Delete {path}, or leave the flag out, then run '
+    'the same command again.'
   )
 
 
@@ -136,23 +140,33 @@ def _keep(root: epath.Path, name: str, state: Any, model: Model) -> bool:
   try:
     root.mkdir(parents=True, exist_ok=True)
     arrays = {n: np.asarray(x) for n, x in _named(state).items()}
+    _check_room(root, sum(x.nbytes for x in arrays.values()))
     arguments = ocp.args.PyTreeSave(arrays, _chunks(model))
     with _checkpointer() as checkpointer:
       checkpointer.save(path, arguments)
     won = _publish(root, name, path)
   except _FAILURES as error:
-    reason = str(error).partition(' [')[0].partition('\n')[0][:200]
     logging.warning(
       '--weights_cache: cannot write to %s (%s). The run goes on without; make '
       'room or grant access for the next one.',
-      *(root, reason),
+      *(root, layout.reason(error)),
     )
     won = False
   # Of killed and of slower writers too, once there is what readers take.
-  for one in root.glob(f'{name}-*' if won else f'{path.name}*'):
-    if not (won and one.name == path.name):
-      _remove(one)
+  for wait in (0,) if won else _WAITS:
+    time.sleep(wait)
+    for one in root.glob(f'{name}-*' if won else f'{path.name}*'):
+      if not (won and one.name == path.name):
+        _remove(one)
   return won
+
+
+def _check_room(root: epath.Path, needed: int) -> None:
+  """Spares the disk, which a store may share, from being filled to the brim."""
+  if '://' in str(root) or needed < shutil.disk_usage(root).free:
+    return
+  reason = os.strerror(errno.ENOSPC)
+  raise OSError(errno.ENOSPC, f'{reason} for {needed / 1e9:.1g} GB')
 
 
 def _publish(root: epath.Path, name: str, path: epath.Path) -> bool:
@@ -220,14 +234,14 @@ def _checkpointer() -> Iterator[ocp.Checkpointer]:
     (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
     (jax.Array, ocp.type_handlers.ArrayHandler(primary_host=me)),
   )
-  handler = ocp.PyTreeCheckpointHandler(
-    use_compression=False,  # weights hardly become shorter
-    multiprocessing_options=alone,
-    type_handler_registry=types,
-  )
   level = logging.get_verbosity()
-  logging.set_verbosity(logging.WARNING)  # orbax tells of twenty steps
+  logging.set_verbosity(logging.FATAL)  # orbax tells of all it does
   try:
+    handler = ocp.PyTreeCheckpointHandler(
+      use_compression=False,  # weights hardly become shorter
+      multiprocessing_options=alone,
+      type_handler_registry=types,
+    )
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as opened:
       yield opened
   finally:
