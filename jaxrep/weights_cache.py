@@ -183,11 +183,14 @@ def _publish(root: epath.Path, name: str, path: epath.Path) -> bool:
 
 def _sizes(path: epath.Path) -> dict[str, int]:
   """Path → bytes of every file of a checkpoint."""
-  return {
-    str(one.relative_to(path)): one.stat().length
-    for top, _, names in path.walk()
-    for one in (top / name for name in names)
-  }
+  found = {}
+  for one in path.iterdir():
+    if one.is_dir():
+      inner = _sizes(one)
+      found |= {f'{one.name}/{name}': size for name, size in inner.items()}
+    else:
+      found[one.name] = one.stat().length
+  return found
 
 
 def _remove(path: epath.Path) -> None:

@@ -1,5 +1,6 @@
 """Plans and runs in this process, on eight simulated devices."""
 
+import dataclasses
 import json
 import threading
 
@@ -209,3 +210,35 @@ def test_costs_follow_from_shapes(world):
   )
   assert spoken.flops > 2 * layers * steps
   assert 'floating-point' in cost.describe(plan.entries)
+
+
+def test_files_are_read_while_the_device_computes(world, monkeypatch):
+  """A step ends only when the batch after the next one is being read.
+
+  So it never would where a slow disk and the device wait for each other.
+  """
+  chosen = config(world, 'slow', batch_seconds=16, modalities=('speech',))
+  entry, *_ = (plan := definition.make_plan(chosen)).entries
+  batches = entry.units[0].batches
+  assert len(batches) > 3
+  begun = [threading.Event() for _ in batches]
+  batch_of = {row: i for i, b in enumerate(batches) for row in b.rows}
+  read, engine = runner._item, runner.start(entry, mesh.local_mesh())
+
+  def reading(plan, row, corpus):
+    begun[batch_of[row]].set()
+    return read(plan, row, corpus)
+
+  steps = []
+
+  def step(*arguments):
+    ahead = min(len(steps) + 2, len(batches) - 1)
+    assert begun[ahead].wait(60), f'batch {ahead} waits for the device'
+    steps.append(ahead)
+    return engine.step(*arguments)
+
+  monkeypatch.setattr(runner, '_item', reading)
+  slow = dataclasses.replace(engine, step=step)
+  found = [*runner._computed(slow, entry, batches, plan.corpus)]
+  assert [batch for batch, *_ in found] == [*batches]
+  assert len(steps) == len(batches)

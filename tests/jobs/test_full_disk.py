@@ -59,7 +59,7 @@ def test_extract_and_compare_go_on_when_there_is_room(world, tmp_path):
     assert stored == files(whole / 'store')
     assert all(stored[path] == data for path, data in before.items())
     compare = ('compare', f'--workdir={workdir}', *COMPARE)
-    small.fill(70)
+    small.fill(100)
     refused(workdir, 'No space left on device', *compare)
     tiles = files(workdir / 'scores_parts')
     assert tiles, 'none was finished before the disk was full'

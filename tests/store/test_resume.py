@@ -90,10 +90,7 @@ def test_two_writers_share_the_units(tmp_path, uninterrupted):
 
 def test_the_same_in_a_bucket(uninterrupted):
   with gcs.serve() as (url, objects):
-    environment = {
-      'TENSORSTORE_GCS_HTTP_URL': url,
-      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
-    }
+    environment = gcs.environment(url)
     process = start('gs://bucket/run 1', **environment)
     advance(process, 2)
     kill(process)
