@@ -217,7 +217,8 @@ def test_files_are_read_while_the_device_computes(world, monkeypatch):
 
   So it never would where a slow disk and the device wait for each other.
   """
-  chosen = config(world, 'slow', batch_seconds=16, modalities=('speech',))
+  sizes = {'batch_seconds': 10, 'unit_size': 24}
+  chosen = config(world, 'slow', modalities=('speech',), **sizes)
   entry, *_ = (plan := definition.make_plan(chosen)).entries
   batches = entry.units[0].batches
   assert len(batches) > 3
