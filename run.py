@@ -41,7 +41,7 @@ def main() -> None:
 
 def start(job, rest: list[str]) -> None:
   logging.set_verbosity(logging.INFO)
-  for chatty in ('jax', 'fontTools'):
+  for chatty in ('jax', 'fontTools', 'gcsfs'):
     python_logging.getLogger(chatty).setLevel('WARNING')
   if len(rest) >= len(inspect.signature(job.run).parameters):
     sys.exit(f'error: unexpected {" ".join(rest)}; flags begin with --')

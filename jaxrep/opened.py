@@ -100,12 +100,16 @@ class Model:
   @functools.cached_property
   def fingerprint(self) -> str:
     """Names the weights: of their files' contents, or of seed and sizes."""
+    made_of = f'{self.sizes} {self.origin}'
+    return hashlib.sha256(made_of.encode()).hexdigest()[:16]
+
+  @property
+  def origin(self) -> str:
+    """What the weights come from, whatever network they fill."""
     weights = f'seed {self.row.seed}'
     if self.row.seed is None:
       weights = self.checkpoint.fingerprint
-    if self.edit:
-      weights += f' {self.row.edit}'
-    return hashlib.sha256(f'{self.sizes} {weights}'.encode()).hexdigest()[:16]
+    return f'{weights} {self.row.edit}' if self.edit else weights
 
   def weights(
     self,

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHARED = {
-  *('jaxrep.types', 'jaxrep.config', 'jaxrep.registry'),
+  *('jaxrep.types', 'jaxrep.config', 'jaxrep.registry', 'jaxrep.files'),
   *('jaxrep.languages', 'jaxrep.precision', 'jaxrep'),
 }
 # Package → the packages of the project that it may import, besides SHARED.
@@ -35,9 +35,12 @@ MAY = {
     *('jaxrep.inputs', 'jaxrep.audio', 'jaxrep.checkpoint'),
     'jaxrep.tokenizers',
   },
+  # It publishes what it wrote by the store's conditional write.
+  'jaxrep.weights_cache': {'ports', 'jaxrep.opened', 'jaxrep.store'},
   'jaxrep.extract': {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),
     *('jaxrep.inputs', 'jaxrep.mesh', 'jaxrep.opened'),
+    'jaxrep.weights_cache',
   },
   'jaxrep.encoder': {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.inputs'),

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxrep import mesh as meshes
-from jaxrep import store
+from jaxrep import store, weights_cache
 from jaxrep.data.batching import Batch, Unit
 from jaxrep.extract import pooling
 from jaxrep.extract.plan import EntryPlan
@@ -45,10 +45,23 @@ class Engine:
   mesh: Mesh
 
 
-def start(plan: EntryPlan, mesh: Mesh) -> Engine:
-  """Loads the weights for the plans of one model and modality."""
+def start(plan: EntryPlan, mesh: Mesh, cache: str = '') -> Engine:
+  """Loads the weights for the plans of one model and modality.
+
+  Args:
+    plan: One of these plans.
+    mesh: The devices.
+    cache: The folder of `weights_cache`, or ''.
+
+  Raises:
+    InputError: The weights cannot be read.
+  """
   model, options = plan.model, plan.options
-  state = model.weights(options.precision, meshes.placement(mesh))
+  placement = meshes.placement(mesh)
+  if cache:
+    state = weights_cache.weights(cache, model, options.precision, placement)
+  else:
+    state = model.weights(options.precision, placement)
   rule = pooling.parse(options.pooling)
   step = pooled_step(
     model.program, rule, options.precision, mesh, options.specials

@@ -16,12 +16,17 @@ import threading
 
 from absl import logging
 
+from jaxrep.config import flag
 from jaxrep.jobs import settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(settings.Selection, settings.Devices):
-  pass
+  weights_cache: str = flag(
+    '',
+    'Folder, local or gs://, that keeps converted parameters for the next '
+    'start and for other hosts; empty for none.',
+  )
 
 
 def run(config: Config) -> None:
@@ -76,7 +81,7 @@ def extract(plan, config: Config) -> None:
           entry.model, entry.options.precision, config.model_parallel
         )
         logging.info('Extracting on %s', mesh.describe(devices))
-        engine = runner.start(entry, devices)
+        engine = runner.start(entry, devices, config.weights_cache)
       runner.run_entry(
         engine,
         entry,

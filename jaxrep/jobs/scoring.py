@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 from tqdm import tqdm
 
-from jaxrep import similarity
+from jaxrep import files, similarity
 from jaxrep.data import parallel
 from jaxrep.data.parallel import Pair, Side
 from jaxrep.jobs import batch as batches
@@ -111,13 +111,8 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
   sink = pa.BufferOutputStream()
   pq.write_table(scores.table, sink, compression='zstd')
   text = json.dumps(definition, indent=2, ensure_ascii=False)
-  for name, data in (
-    ('scores.parquet', sink.getvalue().to_pybytes()),
-    ('plan.json', text.encode()),
-  ):
-    temporary = folder / f'{name}.new'
-    temporary.write_bytes(data)
-    temporary.replace(folder / name)
+  files.write(folder / 'scores.parquet', sink.getvalue().to_pybytes())
+  files.write(folder / 'plan.json', text)
   if (folder / PARTS).exists():
     (folder / PARTS).rmtree()
 

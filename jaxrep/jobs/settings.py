@@ -102,7 +102,9 @@ class Devices:
     False, 'One of several processes (TPU pod slice, Slurm).'
   )
   jax_cache: str = flag(
-    '', 'Folder of the persistent compilation cache; empty for none.'
+    '',
+    'Folder of the persistent compilation cache; empty for none. One that is '
+    'full or read-only costs warnings, not the run.',
   )
   model_parallel: int = flag(
     0,

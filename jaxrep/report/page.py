@@ -12,7 +12,7 @@ import pyarrow as pa
 from etils import epath
 from plotly import offline
 
-from jaxrep import languages
+from jaxrep import files, languages
 from jaxrep.report import (
   cautions,
   embedded,
@@ -64,20 +64,19 @@ def write_report(
     tables.write_csv(verdicts.to_table(findings), csv)
   write_figures(results, workdir / 'figures')
   page = render_page(run.definition, run.scores, results, findings)
-  (workdir / 'report.html').write_text(page)
+  files.write(workdir / 'report.html', page)
 
 
 def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
   """Writes .pdf and .png of every view, named by `plots.stem`."""
-  folder.mkdir(parents=True, exist_ok=True)
   jobs = {
     plots.stem(one.name, measure): (one.title, one.figure.columns, view)
     for one in results
     for measure, view in one.figure.views.items()
   }
-  for stem, files in zip(jobs, _rendered(list(jobs.values())), strict=True):
-    for kind, data in files.items():
-      (folder / f'{stem}.{kind}').write_bytes(data)
+  for stem, prints in zip(jobs, _rendered(list(jobs.values())), strict=True):
+    for kind, data in prints.items():
+      files.write(folder / f'{stem}.{kind}', data)
 
 
 def _rendered(jobs: Sequence[tuple[Any, ...]]) -> Iterable[dict[str, bytes]]:

@@ -1,6 +1,7 @@
 """Tidy tables: what they say of their run, the files."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import csv
 
+from jaxrep import files
 from jaxrep.report import measures, plots
 
 Row = Mapping[str, Any]
@@ -356,14 +358,14 @@ def write_tables(
   """Writes scores.csv, tables/<analysis>.csv, and summary.json."""
   write_csv(scores, workdir / 'scores.csv')
   folder = workdir / 'tables'
-  folder.mkdir(parents=True, exist_ok=True)
   for result in results:
     write_csv(result.table, folder / f'{result.name}.csv')
   content = summary(results, definition) | {'findings': findings or {}}
   text = json.dumps(content, indent=2, ensure_ascii=False)
-  (workdir / 'summary.json').write_text(text + '\n')
+  files.write(workdir / 'summary.json', text + '\n')
 
 
 def write_csv(table: pa.Table, path: epath.Path) -> None:
-  with path.open('wb') as file:
-    csv.write_csv(table, file)
+  sink = io.BytesIO()
+  csv.write_csv(table, sink)
+  files.write(path, sink.getvalue())

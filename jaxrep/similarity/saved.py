@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxrep import files
+
 
 def digest(*parts: Any) -> str:
   """A name for arrays, strings and whatever has a telling repr."""
@@ -42,9 +44,6 @@ def save(
   folder: epath.Path, name: str, arrays: Mapping[str, np.ndarray]
 ) -> None:
   """Writes a tile; it is there as a whole or not at all."""
-  folder.mkdir(parents=True, exist_ok=True)
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
-  temporary = folder / f'{name}.new'
-  temporary.write_bytes(buffer.getvalue())
-  temporary.replace(folder / f'{name}.npz')
+  files.write(folder / f'{name}.npz', buffer.getvalue())

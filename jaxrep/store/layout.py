@@ -24,6 +24,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -213,8 +214,18 @@ def failing_as(what: str, remedy: str) -> Iterator[None]:
   try:
     yield
   except (ValueError, RuntimeError, OSError) as error:
-    reason = str(error).partition(' [')[0]  # then follows the array's spec
-    raise InputError(f'{what}: {reason}. {remedy}') from error
+    raise InputError(f'{what}: {reason(error)}. {remedy}') from error
+
+
+def reason(error: Exception) -> str:
+  """What went wrong, in a line: of tensorstore's error, the system's words."""
+  text = str(error)
+  code = re.search(r"\[os_error_code='(\d+)'", text)
+  path = re.search(r'"(/[^"]+)"', text)
+  if code and path:
+    return f'{os.strerror(int(code[1]))} ({path[1]})'
+  # Then follows the array's spec.
+  return text.partition(' [')[0].partition('\n')[0]
 
 
 def _canonical(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Plans and runs in this process, on eight simulated devices."""
 
+import dataclasses
 import json
 import threading
 
@@ -220,3 +221,36 @@ def test_the_loops_of_a_cpu_are_counted_whole(world):
     state = entry.model.program.shapes('float32', mesh.placement(some))
     found.append(cost.flops_of(entry, state, some, 8, 10 * 16_000))
   assert found[0] == found[1]
+
+
+def test_files_are_read_while_the_device_computes(world, monkeypatch):
+  """A step ends only when the batch after the next one is being read.
+
+  So it never would where a slow disk and the device wait for each other.
+  """
+  sizes = {'batch_seconds': 10, 'unit_size': 24}
+  chosen = config(world, 'slow', modalities=('speech',), **sizes)
+  entry, *_ = (plan := definition.make_plan(chosen)).entries
+  batches = entry.units[0].batches
+  assert len(batches) > 3
+  begun = [threading.Event() for _ in batches]
+  batch_of = {row: i for i, b in enumerate(batches) for row in b.rows}
+  read, engine = runner._item, runner.start(entry, mesh.local_mesh())
+
+  def reading(plan, row, corpus):
+    begun[batch_of[row]].set()
+    return read(plan, row, corpus)
+
+  steps = []
+
+  def step(*arguments):
+    ahead = min(len(steps) + 2, len(batches) - 1)
+    assert begun[ahead].wait(60), f'batch {ahead} waits for the device'
+    steps.append(ahead)
+    return engine.step(*arguments)
+
+  monkeypatch.setattr(runner, '_item', reading)
+  slow = dataclasses.replace(engine, step=step)
+  found = [*runner._computed(slow, entry, batches, plan.corpus)]
+  assert [batch for batch, *_ in found] == [*batches]
+  assert len(steps) == len(batches)

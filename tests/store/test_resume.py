@@ -15,6 +15,7 @@ import time
 import pytest
 
 from jaxrep.types import InputError
+from tests import disk
 from tests.store import entries, gcs
 
 SHARD = re.compile(r'/c/\d+/0/0$')
@@ -89,10 +90,7 @@ def test_two_writers_share_the_units(tmp_path, uninterrupted):
 
 def test_the_same_in_a_bucket(uninterrupted):
   with gcs.serve() as (url, objects):
-    environment = {
-      'TENSORSTORE_GCS_HTTP_URL': url,
-      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
-    }
+    environment = gcs.environment(url)
     process = start('gs://bucket/run 1', **environment)
     advance(process, 2)
     kill(process)
@@ -149,6 +147,27 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path):
   assert writer.remaining_units() == [1, 2]
   entries.write(entries.create(workdir, entries.rows(10)))
   assert entries.contents(workdir) == entries.contents(tmp_path / 'whole')
+
+
+def test_a_disk_that_fills_up_again_and_again(tmp_path):
+  """And is read-only in between: one error each, in the system's words."""
+  rows, taps = entries.rows(80), entries.WIDE
+  whole = entries.create(tmp_path / 'whole', rows, taps=taps)
+  entries.write(whole)
+  left = []
+  with disk.mounted(tmp_path / 'disk', 16) as small:
+    for spare in (0, 20, 60, 100, 150):
+      small.fill(spare)
+      with pytest.raises(InputError, match=r'No space left .*again'):
+        entries.write(entries.create(small.path, rows, taps=taps))
+      with small.read_only(), pytest.raises(InputError, match='Read-only file'):
+        entries.write(entries.create(small.path, rows, taps=taps))
+      names = entries.contents(small.path)
+      left.append(sum(bool(SHARD.search(name)) for name in names))
+    assert 0 == left[0] < left[-1] and left == sorted(left)
+    small.resize(1000)
+    entries.write(entries.create(small.path, rows, taps=taps))
+    assert entries.contents(small.path) == entries.contents(tmp_path / 'whole')
 
 
 def test_reasons_come_before_the_shards(tmp_path):

@@ -1,0 +1,36 @@
+"""Small files, each whole or not there, on a local disk or in a bucket."""
+
+import contextlib
+
+from etils import epath
+
+from jaxrep.types import InputError
+
+
+def write(path: epath.PathLike, data: bytes | str) -> None:
+  """Puts a file in its place, and its folder where there is none.
+
+  A killed process leaves the file that was there before, and at most a `.new`
+  beside it.
+
+  Raises:
+    InputError: There is no room or no access. What was there before stays.
+  """
+  path = epath.Path(path)
+  data = data.encode() if isinstance(data, str) else data
+  new = path.with_name(f'{path.name}.new')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if '://' in str(path):  # an object of a bucket is written whole
+      path.write_bytes(data)
+    else:
+      new.write_bytes(data)
+      new.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      new.unlink(missing_ok=True)
+    raise InputError(
+      f'Cannot write {path} ({error.strerror or error}). What was finished '
+      'before stays usable: make room or grant access, then run the same '
+      'command again.'
+    ) from error
