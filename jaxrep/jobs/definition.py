@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 import jaxrep
-from jaxrep import languages, models
+from jaxrep import files, languages, models
 from jaxrep.data import open_corpus
 from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs import encoders
@@ -78,9 +78,7 @@ def write(plan: Plan, workdir: str) -> None:
   folder = epath.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps(plan.definition, indent=2, ensure_ascii=False)
-  temporary = folder / 'plan.json.new'
-  temporary.write_text(text)
-  temporary.replace(folder / 'plan.json')
+  files.write_whole(folder / 'plan.json', text)
 
 
 def read(workdir: str) -> dict[str, Any]:

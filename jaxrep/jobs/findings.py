@@ -128,6 +128,7 @@ def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
   import pyarrow.parquet as pq
   from etils import epath
 
+  from jaxrep import files
   from jaxrep.analyses.verdicts import FILES
 
   def kind(column: str) -> pa.DataType:
@@ -140,6 +141,5 @@ def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
     schema = pa.schema([(column, kind(column)) for column in columns])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows[name], schema), sink)
-    new = epath.Path(workdir) / f'{file}.new'
-    new.write_bytes(sink.getvalue().to_pybytes())
-    new.replace(epath.Path(workdir) / file)
+    data = sink.getvalue().to_pybytes()
+    files.write_whole(epath.Path(workdir) / file, data)

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 from tqdm import tqdm
 
-from jaxrep import similarity
+from jaxrep import files, similarity
 from jaxrep.data import parallel
 from jaxrep.data.parallel import Pair, Side
 from jaxrep.jobs import batch as batches
@@ -113,13 +113,16 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
   text = json.dumps(definition, indent=2, ensure_ascii=False)
   for name, data in (
     ('scores.parquet', sink.getvalue().to_pybytes()),
-    ('plan.json', text.encode()),
+    ('plan.json', text),
   ):
-    temporary = folder / f'{name}.new'
-    temporary.write_bytes(data)
-    temporary.replace(folder / name)
-  if (folder / PARTS).exists():
-    (folder / PARTS).rmtree()
+    files.write_whole(folder / name, data)
+
+
+def forget_tiles(workdir: str) -> None:
+  """Once nothing that may be started again needs them."""
+  folder = epath.Path(workdir) / PARTS
+  if folder.exists():
+    folder.rmtree()
 
 
 def _merged(*lists: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from etils import epath
 from plotly import offline
 
-from jaxrep import languages
+from jaxrep import files, languages
 from jaxrep.report import (
   cautions,
   embedded,
@@ -64,7 +64,7 @@ def write_report(
     tables.write_csv(verdicts.to_table(findings), csv)
   write_figures(results, workdir / 'figures')
   page = render_page(run.definition, run.scores, results, findings)
-  (workdir / 'report.html').write_text(page)
+  files.write_whole(workdir / 'report.html', page)
 
 
 def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
@@ -75,8 +75,8 @@ def write_figures(results: Iterable[tables.Result], folder: epath.Path) -> None:
     for one in results
     for measure, view in one.figure.views.items()
   }
-  for stem, files in zip(jobs, _rendered(list(jobs.values())), strict=True):
-    for kind, data in files.items():
+  for stem, made in zip(jobs, _rendered(list(jobs.values())), strict=True):
+    for kind, data in made.items():
       (folder / f'{stem}.{kind}').write_bytes(data)
 
 

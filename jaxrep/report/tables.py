@@ -9,6 +9,7 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import csv
 
+from jaxrep import files
 from jaxrep.report import measures, plots
 
 Row = Mapping[str, Any]
@@ -361,7 +362,7 @@ def write_tables(
     write_csv(result.table, folder / f'{result.name}.csv')
   content = summary(results, definition) | {'findings': findings or {}}
   text = json.dumps(content, indent=2, ensure_ascii=False)
-  (workdir / 'summary.json').write_text(text + '\n')
+  files.write_whole(workdir / 'summary.json', text + '\n')
 
 
 def write_csv(table: pa.Table, path: epath.Path) -> None:

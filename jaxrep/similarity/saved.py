@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxrep import files
+
 
 def digest(*parts: Any) -> str:
   """A name for arrays, strings and whatever has a telling repr."""
@@ -45,6 +47,4 @@ def save(
   folder.mkdir(parents=True, exist_ok=True)
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
-  temporary = folder / f'{name}.new'
-  temporary.write_bytes(buffer.getvalue())
-  temporary.replace(folder / f'{name}.npz')
+  files.write_whole(folder / f'{name}.npz', buffer.getvalue())

@@ -1,7 +1,6 @@
 """Plans and runs in this process, on eight simulated devices."""
 
 import json
-import threading
 
 import jax
 import numpy as np
@@ -104,7 +103,7 @@ def test_one_compilation_a_shape(world, extracted):
       writer,
       plan.corpus,
       on_bad_input='error',
-      stop=threading.Event(),
+      units=writer.remaining_units(),
     )
   assert engine.step._cache_size() == len(shapes)
 
