@@ -121,17 +121,17 @@ def encoder(folder: str, count: int) -> Callable[[], dict[int, np.ndarray]]:
 
 
 def scoring(counts: list[int]) -> dict[str, Any]:
-  """The same of all pairs of 24 representations, dealt over the devices."""
+  """The same of all pairs of 12 representations, dealt over the devices."""
   from jaxrep import mesh as meshes
   from jaxrep import similarity
 
   rng = np.random.default_rng(0)
-  shared = rng.standard_normal((120, 64))
+  shared = rng.standard_normal((60, 32))
   states = {
-    f'r{i}': (shared + (1 + i / 8) * rng.standard_normal((120, 64))).astype(
+    f'r{i}': (shared + (1 + i / 8) * rng.standard_normal((60, 32))).astype(
       np.float32
     )
-    for i in range(24)
+    for i in range(12)
   }
   found = {}
   for measure in ('svcca', 'cka_debiased'):
@@ -150,7 +150,8 @@ def scoring(counts: list[int]) -> dict[str, Any]:
       for count, call in calls.items()
     }
     assert max(errors.values()) <= 1e-6, errors
-    found[measure] = _report(calls, dict.fromkeys(counts, 300), errors)
+    pairs = len(states) * (len(states) + 1) // 2
+    found[measure] = _report(calls, dict.fromkeys(counts, pairs), errors)
   return found
 
 

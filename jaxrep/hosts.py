@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 from jaxtyping import Bool
 
 from jaxrep import preemption
@@ -43,7 +42,7 @@ def joined(multihost: bool, cache: str = '') -> Iterator[None]:
     cache: folder of the persistent compilation cache, or none.
 
   Raises:
-    InputError: no cluster was found, or not all of its processes came.
+    InputError: no cluster was found.
   """
   if cache:
     jax.config.update('jax_compilation_cache_dir', cache)
@@ -95,9 +94,16 @@ def anywhere(
   """Which flags are set in any process, once all have come to this stage."""
   if jax.process_count() == 1:
     return flags
+  client, folder = _client(), f'jaxrep/{stage}/'
+  mine = np.packbits(flags).tobytes().hex()
+  client.key_value_set(f'{folder}{jax.process_index()}', mine)
   wait_for_all(stage)
-  found = multihost_utils.process_allgather(flags)
-  return np.asarray(found, bool).any(axis=0)
+  found = [
+    np.frombuffer(bytes.fromhex(packed), np.uint8)
+    for _, packed in client.key_value_dir_get(folder)
+  ]
+  packed = np.bitwise_or.reduce(found)
+  return np.unpackbits(packed, count=len(flags)).astype(bool)
 
 
 def _connect() -> None:
@@ -106,21 +112,25 @@ def _connect() -> None:
   # A dead process shall not have the others killed before they say why.
   jax.config.update('jax_enable_recoverability', True)
   jax.config.update('jax_enable_preemption_service', False)
+  # JAX would end this process without a word of what to do.
+  patience = threading.Timer(
+    _START,
+    preemption.end,
+    (1, f'--multihost: not all processes came within {_START} s. {_AGAIN}'),
+  )
+  patience.daemon = True
+  patience.start()
   try:
     jax.distributed.initialize(
-      initialization_timeout=_START, heartbeat_timeout_seconds=_SILENCE
+      initialization_timeout=2 * _START, heartbeat_timeout_seconds=_SILENCE
     )
   except ValueError as error:
     raise InputError(
       f'--multihost: no cluster was found ({error}). Leave the flag out on '
       'one machine; it works on a TPU pod slice, under Slurm and Open MPI.'
     ) from error
-  except jax.errors.JaxRuntimeError as error:
-    reason = str(error).partition('\n')[0]
-    raise InputError(
-      f'--multihost: not all processes came within {_START} s ({reason}). '
-      f'{_AGAIN}'
-    ) from error
+  finally:
+    patience.cancel()
   logging.info('Process %d of %d', jax.process_index(), jax.process_count())
 
 
