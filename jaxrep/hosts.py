@@ -61,9 +61,11 @@ def joined(multihost: bool, cache: str = '') -> Iterator[None]:
   except jax.errors.JaxRuntimeError:
     # A collective breaks before its partner is known to be dead.
     watch.join(2 * _SILENCE)
+    over.set()
     _leave(_FAILED)
     raise
   except BaseException:
+    over.set()
     _leave(_FAILED)
     raise
   over.set()
@@ -151,6 +153,8 @@ def _watch(over: threading.Event) -> None:
       left = dict(client.key_value_dir_get(_LEFT))
     except jax.errors.JaxRuntimeError:
       continue  # at the end; otherwise JAX ends this process
+    if over.is_set():
+      return
     left.pop(f'{_LEFT}{index}', None)
     gone = [i for i in everyone if i not in live]
     if left:
