@@ -58,13 +58,11 @@ def joined(multihost: bool, cache: str = '') -> Iterator[None]:
   try:
     yield
     wait_for_all('ended')
-  except jax.errors.JaxRuntimeError:
-    # A collective breaks before its partner is known to be dead.
-    watch.join(2 * _SILENCE)
-    over.set()
-    _leave(_FAILED)
-    raise
-  except BaseException:
+  except BaseException as error:
+    if not isinstance(error, InputError | SystemExit | KeyboardInterrupt):
+      # A collective breaks, by whatever error, before its partner is known to
+      # be dead; who knows then ends this process.
+      watch.join(2 * _SILENCE)
     over.set()
     _leave(_FAILED)
     raise
