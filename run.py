@@ -18,7 +18,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import app, logging
 
-from jaxrep import config, memory
+from jaxrep import config, memory, preemption
 from jaxrep.jobs import JOBS
 from jaxrep.registry import lookup
 from jaxrep.types import InputError
@@ -53,4 +53,5 @@ def start(job, rest: list[str]) -> None:
 
 if __name__ == '__main__':
   memory.take_large_pages()
+  preemption.listen()
   main()

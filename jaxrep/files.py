@@ -1,6 +1,7 @@
 """Small files, each whole or not there, on a local disk or in a bucket."""
 
 import contextlib
+import uuid
 
 from etils import epath
 
@@ -11,14 +12,14 @@ def write(path: epath.PathLike, data: bytes | str) -> None:
   """Puts a file in its place, and its folder where there is none.
 
   A killed process leaves the file that was there before, and at most a `.new`
-  beside it.
+  beside it, of a name that no other process has.
 
   Raises:
     InputError: There is no room or no access. What was there before stays.
   """
   path = epath.Path(path)
   data = data.encode() if isinstance(data, str) else data
-  new = path.with_name(f'{path.name}.new')
+  new = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.new')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     if '://' in str(path):  # an object of a bucket is written whole

@@ -1,4 +1,4 @@
-"""Devices and processes.
+"""Devices.
 
 Extraction runs on the devices of each process alone; only scoring uses all of
 them together.
@@ -8,40 +8,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-
-from jaxrep.types import InputError
-
-
-def start(multihost: bool, cache: str = '') -> None:
-  """Before anything is computed: the other hosts, the compilation cache."""
-  if cache:
-    jax.config.update('jax_compilation_cache_dir', cache)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  if multihost and not jax.distributed.is_initialized():
-    try:
-      jax.distributed.initialize()
-    except ValueError as error:
-      raise InputError(
-        f'--multihost: no cluster was found ({error}). Leave the flag out on '
-        'one machine; it works on a TPU pod slice, under Slurm and Open MPI.'
-      ) from error
-
-
-def process() -> tuple[int, int]:
-  """This process' number, and how many there are."""
-  return jax.process_index(), jax.process_count()
-
-
-def is_first() -> bool:
-  return jax.process_index() == 0
-
-
-def wait_for_all(stage: str) -> None:
-  """Until every process has come to this stage."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(stage)
 
 
 def describe(mesh: Mesh) -> str:

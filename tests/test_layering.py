@@ -20,6 +20,8 @@ MAY = {
   'jaxrep.store': set(),
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
+  'jaxrep.preemption': set(),
+  'jaxrep.hosts': {'jaxrep.preemption'},
   'jaxrep.memory': set(),
   'jaxrep.model_row': set(),
   'jaxrep.controls': {'jaxrep.model_row'},
@@ -58,6 +60,7 @@ MAY = {
   },
   'jaxrep.jobs': {
     *('jaxrep.analyses', 'jaxrep.data', 'jaxrep.extract', 'jaxrep.mesh'),
+    'jaxrep.hosts',
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
     *('jaxrep.training', 'jaxrep.findings', 'jaxrep.controls'),

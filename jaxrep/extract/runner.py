@@ -7,9 +7,8 @@ one unit.
 
 import concurrent.futures
 import dataclasses
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -29,10 +28,6 @@ from jaxrep.opened import Model
 from jaxrep.types import SAMPLE_RATE, Corpus, InputError
 
 Step = Callable[..., dict[int, jax.Array]]
-
-
-class Stopped(Exception):
-  """The job was asked to stop; finished units are in the store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,26 +86,20 @@ def run_entry(
   corpus: Corpus,
   *,
   on_bad_input: Literal['error', 'skip'],
-  stop: threading.Event,
-  process: tuple[int, int] = (0, 1),
+  units: Sequence[int],
 ) -> None:
-  """Computes and writes this process' share of the remaining units.
+  """Computes and writes these units of the plan.
 
   Raises:
     InputError: A recording that cannot be read, or states that are not
       finite; under 'skip' such rows are dropped with the reason.
-    Stopped: `stop` was set; the unit in hand is dropped.
   """
-  index, count = process
-  # By the unit's number, not its place in the list of remaining ones: that
-  # list differs between processes that ask at different moments.
-  remaining = [u for u in writer.remaining_units() if u % count == index]
   began, samples = time.monotonic(), 0
-  rows = sum(len(plan.units[unit].rows) for unit in remaining)
+  rows = sum(len(plan.units[unit].rows) for unit in units)
   with tqdm(total=rows, desc=plan.title, unit='row', disable=None) as bar:
-    for unit in remaining:
+    for unit in units:
       work = plan.units[unit]
-      values, bad = _run_unit(engine, plan, work, corpus, stop, bar)
+      values, bad = _run_unit(engine, plan, work, corpus, bar)
       dropped = _settle(plan, work, values, bad, on_bad_input)
       writer.write_unit(unit, values, dropped)
       samples += sum(plan.rows[row].samples for row in work.rows)
@@ -119,9 +108,6 @@ def run_entry(
 
 
 def _log(plan: EntryPlan, rows: int, samples: int, seconds: float) -> None:
-  if not rows:
-    logging.info('%s: no unit left for this process', plan.title)
-    return
   speed = f'{rows / seconds:.1f} rows/s'
   if samples:
     audio = samples / SAMPLE_RATE
@@ -134,7 +120,6 @@ def _run_unit(
   plan: EntryPlan,
   unit: Unit,
   corpus: Corpus,
-  stop: threading.Event,
   bar: tqdm,
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
   """The unit's vectors by tap, and the rows that could not be read."""
@@ -143,8 +128,6 @@ def _run_unit(
   values = {n: np.full((shape, d), np.nan, np.float32) for n, d in taps.items()}
   dropped: dict[int, str] = {}
   for batch, found, bad in _computed(engine, plan, unit.batches, corpus):
-    if stop.is_set():
-      raise Stopped(plan.title)
     at = slice(batch.rows.start - unit.rows.start, None)
     for width, names in groups(plan.model.taps).items():
       block = np.asarray(found[width])[: len(batch.rows)]

@@ -20,17 +20,26 @@ class Config(extract.Config, compare.Config, settings.Findings):
 
 
 def run(config: Config) -> None:
-  from jaxrep import mesh
-  from jaxrep.jobs.sides import compared
+  from jaxrep import hosts
 
   compare.check(config)
   findings.check(config)
-  plan = extract.make_plan(config)
+  with hosts.joined(config.multihost, config.jax_cache):
+    _carry_out(config)
+
+
+def _carry_out(config: Config) -> None:
+  from jaxrep import hosts
+  from jaxrep.jobs import definition, scoring
+  from jaxrep.jobs.sides import compared
+
+  plan = definition.make_plan(config)
   compared(plan.definition, config.language_set)  # refuses before work is done
   extract.carry_out(plan, config)
-  mesh.wait_for_all('extracted')
+  hosts.wait_for_all('extracted')
   compare.compare(config)
-  if mesh.is_first():
+  if hosts.is_first():
     if config.findings:
       findings.run(findings.of(config))
     report.run(report.Config(config.workdir))
+    scoring.forget_tiles(config.workdir)

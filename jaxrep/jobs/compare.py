@@ -40,10 +40,13 @@ class Config(settings.Comparison, settings.Devices):
 
 
 def run(config: Config) -> None:
-  from jaxrep import mesh
+  from jaxrep import hosts
+  from jaxrep.jobs import scoring
 
-  mesh.start(config.multihost, config.jax_cache)
-  compare(config)
+  with hosts.joined(config.multihost, config.jax_cache):
+    compare(config)
+    if hosts.is_first():
+      scoring.forget_tiles(config.workdir)
 
 
 def check(config: settings.Comparison) -> None:
@@ -98,7 +101,7 @@ def _named_by_flag(make: Callable[..., Any], **fields: Any) -> Any:
 
 
 def compare(config: Config) -> None:
-  from jaxrep import mesh
+  from jaxrep import hosts, mesh
   from jaxrep.jobs import definition, scoring
 
   check(config)
@@ -131,6 +134,6 @@ def compare(config: Config) -> None:
       name,
       config.minimum_ids,
     )
-  mesh.wait_for_all('scored')
-  if mesh.is_first():
+  hosts.wait_for_all('scored')
+  if hosts.is_first():
     scoring.write(scores, defined, config)

@@ -10,10 +10,8 @@ hosts give --multihost: the processes share the remaining units out.
 
 import dataclasses
 import itertools
-import signal
-import sys
-import threading
 
+import numpy as np
 from absl import logging
 
 from jaxrep.config import flag
@@ -30,33 +28,21 @@ class Config(settings.Selection, settings.Devices):
 
 
 def run(config: Config) -> None:
-  carry_out(make_plan(config), config)
-
-
-def make_plan(config: Config):
-  """What the flags ask for, on the machine as it is."""
-  from jaxrep import mesh
+  from jaxrep import hosts
   from jaxrep.jobs import definition
 
-  mesh.start(config.multihost, config.jax_cache)
-  return definition.make_plan(config)
+  with hosts.joined(config.multihost, config.jax_cache):
+    carry_out(definition.make_plan(config), config)
 
 
 def carry_out(plan, config: Config) -> None:
   """Writes the plan and extracts what the store lacks of it."""
-  from jaxrep import mesh
-  from jaxrep.extract import runner
+  from jaxrep import hosts
   from jaxrep.jobs import definition
 
-  if mesh.is_first():
+  if hosts.is_first():
     definition.write(plan, config.workdir)
-  try:
-    extract(plan, config)
-  except runner.Stopped as stopped:
-    logging.warning(
-      'Stopped in %s; the same command goes on from there.', stopped
-    )
-    sys.exit(0)
+  extract(plan, config)
 
 
 def extract(plan, config: Config) -> None:
@@ -64,16 +50,15 @@ def extract(plan, config: Config) -> None:
   from jaxrep import mesh
   from jaxrep.extract import fit, runner
 
-  stop = _stop_on_sigterm()
   # Every store is opened before any weights are read: a folder of another
   # definition is told before work is done.
   writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
-  work = zip(plan.entries, writers, strict=True)
-  for _, group in itertools.groupby(work, key=lambda pair: id(pair[0].model)):
+  work = zip(plan.entries, writers, _shares(writers), strict=True)
+  for _, group in itertools.groupby(work, key=lambda one: id(one[0].model)):
     engine = None
-    for entry, writer in group:
-      if not writer.remaining_units():
-        logging.info('%s: already in the store', entry.title)
+    for entry, writer, units in group:
+      if not units:
+        logging.info('%s: no unit left for this process', entry.title)
         writer.finish()
         continue
       if engine is None:
@@ -88,14 +73,29 @@ def extract(plan, config: Config) -> None:
         writer,
         plan.corpus,
         on_bad_input=config.on_bad_input,
-        stop=stop,
-        process=mesh.process(),
+        units=units,
       )
 
 
-def _stop_on_sigterm() -> threading.Event:
-  """Set when the machine is about to be taken away (preemption)."""
-  stop = threading.Event()
-  if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-  return stop
+def _shares(writers) -> list[list[int]]:
+  """Of each entry, the units that are this process' to do.
+
+  What remains of the whole plan is dealt, so that all have work to do however
+  few units an entry has. What remains for one remains for all: a shared file
+  system may show a new file to one process before another.
+  """
+  from jaxrep import hosts
+
+  places = [
+    (place, unit)
+    for place, writer in enumerate(writers)
+    for unit in range(writer.entry.units)
+  ]
+  remaining = [set(writer.remaining_units()) for writer in writers]
+  missing = np.array([unit in remaining[place] for place, unit in places])
+  index, count = hosts.process()
+  shares = [[] for _ in writers]
+  for i in np.flatnonzero(hosts.anywhere('opened', missing))[index::count]:
+    place, unit = places[i]
+    shares[place].append(unit)
+  return shares

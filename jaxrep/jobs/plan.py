@@ -25,22 +25,22 @@ class Config(settings.Selection, settings.Comparison, settings.Devices):
 
 
 def run(config: Config) -> None:
-  from jaxrep import mesh
+  from jaxrep import hosts
   from jaxrep.extract import cost, target
   from jaxrep.jobs import compare, definition
 
   compare.check(config)
-  mesh.start(config.multihost, config.jax_cache)
-  plan = definition.make_plan(config)
-  if mesh.is_first():
-    definition.write(plan, config.workdir)
-    print(cost.describe(plan.entries, config.model_parallel))
-    print(_alignment(plan, config))
-    if config.target:
-      for found in target.compile_plan(
-        plan.entries, config.target, config.model_parallel
-      ):
-        print(target.describe(found, config.target))
+  with hosts.joined(config.multihost, config.jax_cache):
+    plan = definition.make_plan(config)
+    if hosts.is_first():
+      definition.write(plan, config.workdir)
+      print(cost.describe(plan.entries, config.model_parallel))
+      print(_alignment(plan, config))
+      if config.target:
+        for found in target.compile_plan(
+          plan.entries, config.target, config.model_parallel
+        ):
+          print(target.describe(found, config.target))
 
 
 def _alignment(plan, config: Config) -> str:

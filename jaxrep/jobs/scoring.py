@@ -113,8 +113,13 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
   text = json.dumps(definition, indent=2, ensure_ascii=False)
   files.write(folder / 'scores.parquet', sink.getvalue().to_pybytes())
   files.write(folder / 'plan.json', text)
-  if (folder / PARTS).exists():
-    (folder / PARTS).rmtree()
+
+
+def forget_tiles(workdir: str) -> None:
+  """Once nothing that may be started again needs them."""
+  folder = epath.Path(workdir) / PARTS
+  if folder.exists():
+    folder.rmtree()
 
 
 def _merged(*lists: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -70,7 +70,9 @@ def _tile(
     *settings, rows, *(blocks.digest(i) for i in sorted({*pair}))
   )
   found = saved.load(folder, name)
-  if found is None:
+  # A shared file system may show a new file to one process before another;
+  # all compute a tile, or none.
+  if tiles.anywhere(found is None):
     found = _compute(blocks, pair, rows, settings[-1])
     if tiles.is_first():
       text = {'status': found['status'].astype(str)}

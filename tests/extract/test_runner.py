@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import threading
 
 import jax
 import numpy as np
@@ -105,7 +104,7 @@ def test_one_compilation_a_shape(world, extracted):
       writer,
       plan.corpus,
       on_bad_input='error',
-      stop=threading.Event(),
+      units=writer.remaining_units(),
     )
   assert engine.step._cache_size() == len(shapes)
 

@@ -179,7 +179,7 @@ def test_definitions_say_how_each_number_was_made(written):
   config = compare.Config(
     workdir=str(folder), measures=('svcca', 'cka'), replicates=12
   )
-  compare.compare(config)
+  compare.run(config)
   defined = json.loads((folder / 'plan.json').read_text())
   assert defined['models'] == definition['models']
   assert defined['ceiling'] is False

@@ -1,62 +1,110 @@
-"""Two processes that share a workdir do what one does."""
+"""Processes that share a workdir do what one does, whoever of them is lost."""
 
-import subprocess
+import signal
+import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import checkpoint, command, speech
-
-PROCESSES = 2
-
-
-def cluster(number: int) -> dict[str, str]:
-  """What Slurm sets, from which JAX finds the other process."""
-  return {
-    'SLURM_JOB_ID': '4711',
-    'SLURM_STEP_NODELIST': 'localhost',
-    'SLURM_NTASKS': str(PROCESSES),
-    'SLURM_PROCID': str(number),
-    'SLURM_LOCALID': str(number),
-  }
+from jaxrep import hosts
+from jaxrep.jobs import extract
+from tests import checkpoint, cluster, command, speech
 
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
+  """One process' run; what two began, of which one was killed, and four ended.
+
+  With the two, and the seconds for which the other one went on.
+  """
   base = tmp_path_factory.mktemp('hosts')
   model = base / 'model'
   model.mkdir()
   checkpoint.save(model)
   manifest = speech.write(base / 'corpus')
   command.succeed(*command.manifest_flags(manifest, model, base / 'one'))
-  flags = command.manifest_flags(manifest, model, base / 'two')
-  processes = [
-    subprocess.Popen(
-      command.line(*flags, '--multihost'),
-      env=command.environment(**cluster(number)),
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for number in range(PROCESSES)
-  ]
-  logs = [process.communicate(timeout=300)[1] for process in processes]
-  for process, log in zip(processes, logs, strict=True):
-    assert process.returncode == 0, log[-3000:]
-  return base / 'one', base / 'two', logs
+  flags = command.manifest_flags(manifest, model, base / 'more')
+  two = cluster.start(base / 'more', 2, *flags)
+  seconds = end_one(two, base / 'more', signal.SIGKILL)
+  said = two.logs[0].read_text()
+  kept = shards(base / 'more')
+  four = cluster.start(base / 'more', 4, *flags)
+  four.wait(time.monotonic())
+  logs = [log.read_text() for log in four.logs]
+  assert not any(four.statuses()), [log[-2000:] for log in logs]
+  assert shards(base / 'more').items() > kept.items()
+  return base / 'one', base / 'more', logs, (two.statuses(), said, seconds)
+
+
+def shards(folder):
+  found = folder.glob('store/**/dim*/c/*/0/0')
+  return {path: path.stat().st_mtime_ns for path in found}
+
+
+def end_one(workers, folder, what):
+  """Sends it to the last process amid its work; seconds until all ended."""
+  limit = time.monotonic() + cluster.LIMIT
+  while len(shards(folder)) < 4 and time.monotonic() < limit:
+    assert len(workers.running()) == len(workers.processes)
+    time.sleep(0.005)
+  at = time.monotonic()
+  workers.processes[-1].send_signal(what)
+  return max(workers.wait(at))
 
 
 def test_the_units_were_shared_out(runs):
-  """Ten units of five entries: each process did some of every language."""
   for log in runs[2]:
-    for language in checkpoint.LANGUAGES:
-      assert f'speech {language}: ' in log
-      assert f'speech {language}: no unit' not in log
+    assert ' rows/s' in log
+
+
+def test_the_others_end_where_one_was_killed(runs):
+  statuses, said, seconds = runs[3]
+  assert statuses == [1, -signal.SIGKILL]
+  assert 'error: Process 1 of 2 died' in said
+  assert 'Start all again with the same command' in said
+  assert 'Traceback' not in said.partition('error: ')[0]
+  assert seconds < 60
+
+
+@pytest.mark.slow
+def test_all_end_where_one_is_told_to_stop(tmp_path):
+  model = tmp_path / 'model'
+  model.mkdir()
+  checkpoint.save(model)
+  manifest = speech.write(tmp_path / 'corpus')
+  flags = command.manifest_flags(manifest, model, tmp_path / 'run')
+  workers = cluster.start(tmp_path / 'run', 2, *flags)
+  assert end_one(workers, tmp_path / 'run', signal.SIGTERM) < 30
+  assert workers.statuses() == [0, 0]
+  said = [log.read_text() for log in workers.logs]
+  assert 'Process 1 of 2 was stopped by SIGTERM, and so is this one' in said[0]
+  assert 'Stopped by SIGTERM' in said[1]
+
+
+class Entry:
+  def __init__(self, units, remaining):
+    self.entry, self.units, self.remaining = self, units, remaining
+
+  def remaining_units(self):
+    return self.remaining
+
+
+def test_all_have_work_however_few_units_an_entry_has(monkeypatch):
+  entries = [Entry(1, [0]), Entry(3, [1, 2]), Entry(2, []), Entry(1, [0])]
+  shares = []
+  for index in range(4):
+    monkeypatch.setattr(hosts, 'process', lambda index=index: (index, 4))
+    shares.append(extract._shares(entries))
+  assert shares == [
+    *([[0], [], [], []], [[], [1], [], []]),
+    *([[], [2], [], []], [[], [], [], [0]]),
+  ]
 
 
 def test_the_same_store_and_scores(runs):
-  one, two, _ = runs
+  one, two, *_ = runs
   files = [p.relative_to(one) for p in one.glob('store/**/dim*/c/**/*')]
   assert files
   for name in files:
