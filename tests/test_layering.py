@@ -21,6 +21,7 @@ MAY = {
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
   'jaxrep.memory': set(),
+  'jaxrep.observe': set(),
   'jaxrep.model_row': set(),
   'jaxrep.controls': {'jaxrep.model_row'},
   'jaxrep.models': {'jaxrep.model_row', 'jaxrep.controls'},
@@ -38,6 +39,7 @@ MAY = {
   'jaxrep.extract': {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),
     *('jaxrep.inputs', 'jaxrep.mesh', 'jaxrep.opened'),
+    'jaxrep.observe',  # stages of a batch
   },
   'jaxrep.encoder': {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.inputs'),
@@ -58,6 +60,7 @@ MAY = {
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
     *('jaxrep.training', 'jaxrep.findings', 'jaxrep.controls'),
+    'jaxrep.observe',
   },
 }
 DENIED = {

@@ -22,13 +22,15 @@ class Config(extract.Config, compare.Config, settings.Findings):
 def run(config: Config) -> None:
   from jaxrep import mesh
   from jaxrep.jobs.sides import compared
+  from jaxrep.observe import recorder
 
   compare.check(config)
   findings.check(config)
   plan = extract.make_plan(config)
   compared(plan.definition, config.language_set)  # refuses before work is done
   extract.carry_out(plan, config)
-  mesh.wait_for_all('extracted')
+  with recorder.stage('wait for other processes'):
+    mesh.wait_for_all('extracted')
   compare.compare(config)
   if mesh.is_first():
     if config.findings:

@@ -32,9 +32,11 @@ def make_plan(config: Config):
   """What the flags ask for, on the machine as it is."""
   from jaxrep import mesh
   from jaxrep.jobs import definition
+  from jaxrep.observe import recorder
 
   mesh.start(config.multihost, config.jax_cache)
-  return definition.make_plan(config)
+  with recorder.stage('plan'):
+    return definition.make_plan(config)
 
 
 def carry_out(plan, config: Config) -> None:
@@ -42,11 +44,13 @@ def carry_out(plan, config: Config) -> None:
   from jaxrep import mesh
   from jaxrep.extract import runner
   from jaxrep.jobs import definition
+  from jaxrep.observe import devices, tracing
 
   if mesh.is_first():
     definition.write(plan, config.workdir)
   try:
-    extract(plan, config)
+    with devices.watched(), tracing.profiling(config.workdir, config.profile):
+      extract(plan, config)
   except runner.Stopped as stopped:
     logging.warning(
       'Stopped in %s; the same command goes on from there.', stopped
@@ -58,6 +62,7 @@ def extract(plan, config: Config) -> None:
   """Runs the plan's entries; the weights of one model at a time are held."""
   from jaxrep import mesh
   from jaxrep.extract import fit, runner
+  from jaxrep.observe import recorder
 
   stop = _stop_on_sigterm()
   # Every store is opened before any weights are read: a folder of another
@@ -76,16 +81,22 @@ def extract(plan, config: Config) -> None:
           entry.model, entry.options.precision, config.model_parallel
         )
         logging.info('Extracting on %s', mesh.describe(devices))
-        engine = runner.start(entry, devices)
-      runner.run_entry(
-        engine,
-        entry,
-        writer,
-        plan.corpus,
-        on_bad_input=config.on_bad_input,
-        stop=stop,
-        process=mesh.process(),
-      )
+        with recorder.stage('load weights', _part(entry)):
+          engine = runner.start(entry, devices)
+      with recorder.stage('device', _part(entry)):
+        runner.run_entry(
+          engine,
+          entry,
+          writer,
+          plan.corpus,
+          on_bad_input=config.on_bad_input,
+          stop=stop,
+          process=mesh.process(),
+        )
+
+
+def _part(entry) -> tuple[str, str]:
+  return 'models', f'{entry.model.name} {entry.model.modality}'
 
 
 def _stop_on_sigterm() -> threading.Event:

@@ -109,6 +109,11 @@ class Devices:
     "Devices that share a language model's weights; 0 for as few as they fit "
     'on.',
   )
+  profile: bool = flag(
+    False,
+    'Write traces of a few batches of each step, and of a few scores of each '
+    'measure, into the folder profile of --workdir, for XProf or TensorBoard.',
+  )
 
 
 @dataclasses.dataclass(frozen=True)
