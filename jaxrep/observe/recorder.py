@@ -30,6 +30,7 @@ from jaxrep.observe.programs import Programs
 
 FOLDER = 'timings'
 START, OTHER = 'start', 'other'
+MILESTONES = ('batches', 'scores')
 _SHARE = 1 / 200  # of the time, at most, goes into writing the file
 
 
@@ -43,6 +44,7 @@ class Session:
     self.stages: dict[str, float] = collections.Counter({START: age})
     self.parts: dict[tuple[str, str], dict[str, float]] = {}
     self.about: dict[str, Any] = {'process': 0, 'processes': 1, 'devices': []}
+    self._first: dict[str, float] = {}
     self._stack: list[tuple[str, tuple[str, str]]] = [(START, (OTHER, START))]
     self._workdir, self._job, self._age = epath.Path(workdir), job, age
     self._began = self._mark = time.monotonic()
@@ -71,6 +73,8 @@ class Session:
     part = self.parts.setdefault(self._stack[-1][1], collections.Counter())
     for name, value in quantities.items():
       part[name] += value
+      if name in MILESTONES and name not in self._first:
+        self._first[name] = self._age + time.monotonic() - self._began
 
   def compiled(self, stage: str, seconds: float, **counts: float) -> None:
     """Takes seconds out of the stage that they fell into."""
@@ -114,6 +118,7 @@ class Session:
       'seconds': self._age + self._mark - self._began,
       'cpu_seconds': sum(os.times()[:4]),  # of its children too
       'host_peak_bytes': usage.ru_maxrss * unit,
+      'seconds_to_first': dict(self._first),
       **self.about,
       'stages': dict(self.stages),
       'parts': kinds,

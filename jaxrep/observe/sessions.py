@@ -12,7 +12,7 @@ from jaxrep.observe import recorder
 
 _FACTS = (
   *('job', 'process', 'processes', 'started', 'ended', 'seconds'),
-  *('cpu_seconds', 'host_peak_bytes', 'devices'),
+  *('seconds_to_first', 'cpu_seconds', 'host_peak_bytes', 'devices'),
 )
 
 

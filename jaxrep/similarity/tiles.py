@@ -133,6 +133,7 @@ def narrowed(factors: Factors, most: int) -> Factors:
 
 
 @jax.jit(static_argnames='mesh')
+@jax.named_scope('pair')
 def inner_products(
   first: Factors, second: Factors, mesh: Mesh | None
 ) -> Float[Array, 'm l']:
@@ -147,6 +148,7 @@ def inner_products(
 
 
 @jax.jit(static_argnames=('measure', 'mesh'))
+@jax.named_scope('pair')
 def permuted_products(
   measure: Measure,
   first: Factors,
