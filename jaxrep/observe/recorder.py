@@ -28,6 +28,7 @@ from etils import epath
 
 from jaxrep.observe.programs import Programs
 
+Number = int | float
 FOLDER = 'timings'
 START, OTHER = 'start', 'other'
 MILESTONES = ('batches', 'scores')
@@ -40,11 +41,11 @@ class Session:
   `parts` are by kind and name, as ('models', 'sonar text').
   """
 
-  def __init__(self, workdir: str, job: str, age: float):
-    self.stages: dict[str, float] = collections.Counter({START: age})
-    self.parts: dict[tuple[str, str], dict[str, float]] = {}
+  def __init__(self, workdir: epath.PathLike, job: str, age: Number):
+    self.stages: dict[str, Number] = collections.Counter({START: age})
+    self.parts: dict[tuple[str, str], dict[str, Number]] = {}
     self.about: dict[str, Any] = {'process': 0, 'processes': 1, 'devices': []}
-    self._first: dict[str, float] = {}
+    self._first: dict[str, Number] = {}
     self._stack: list[tuple[str, tuple[str, str]]] = [(START, (OTHER, START))]
     self._workdir, self._job, self._age = epath.Path(workdir), job, age
     self._began = self._mark = time.monotonic()
@@ -69,14 +70,14 @@ class Session:
       if time.monotonic() > self._next:
         self.write()
 
-  def add(self, **quantities: float) -> None:
+  def add(self, **quantities: Number) -> None:
     part = self.parts.setdefault(self._stack[-1][1], collections.Counter())
     for name, value in quantities.items():
       part[name] += value
       if name in MILESTONES and name not in self._first:
         self._first[name] = self._age + time.monotonic() - self._began
 
-  def compiled(self, stage: str, seconds: float, **counts: float) -> None:
+  def compiled(self, stage: str, seconds: Number, **counts: Number) -> None:
     """Takes seconds out of the stage that they fell into."""
     self._lap()
     self._book(self._stack[-1][0], -seconds)
@@ -130,7 +131,7 @@ class Session:
     self._book(self._stack[-1][0], now - self._mark)
     self._mark = now
 
-  def _book(self, stage: str, seconds: float) -> None:
+  def _book(self, stage: str, seconds: Number) -> None:
     """To the stage, and to what it is done for."""
     self.stages[stage] += seconds
     if self._stack[-1][1][0] != OTHER:
@@ -143,7 +144,9 @@ _CURRENT: contextvars.ContextVar[Session | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def recording(workdir: str, job: str, age: float = 0.0) -> Iterator[Session]:
+def recording(
+  workdir: epath.PathLike, job: str, age: Number = 0.0
+) -> Iterator[Session]:
   """A session of a job; `age` are the seconds that the process has lived."""
   session = Session(workdir, job, age)
   token, ended = _CURRENT.set(session), False
@@ -168,7 +171,7 @@ def stage(
   return session.stage(name, part) if session else contextlib.nullcontext()
 
 
-def add(**quantities: float) -> None:
+def add(**quantities: Number) -> None:
   """Adds to the quantities of the part that is being worked on."""
   session = current()
   if session:
@@ -182,7 +185,7 @@ def about(**facts: Any) -> None:
     session.about.update(facts)
 
 
-def age() -> float:
+def age() -> Number:
   """Seconds since this process began; 0 where the system does not tell."""
   stat = pathlib.Path('/proc/self/stat')
   if not stat.exists():

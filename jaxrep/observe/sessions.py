@@ -9,6 +9,7 @@ from absl import logging
 from etils import epath
 
 from jaxrep.observe import recorder
+from jaxrep.observe.recorder import Number
 
 _FACTS = (
   *('job', 'process', 'processes', 'started', 'ended', 'seconds'),
@@ -66,8 +67,8 @@ def _sessions(folder: epath.Path) -> Iterable[dict[str, Any]]:
       logging.warning('%s cannot be read and is left out: %s', path, error)
 
 
-def _sum(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-  total: dict[str, float] = collections.Counter()
+def _sum(counts: Iterable[Mapping[str, Number]]) -> dict[str, Number]:
+  total: dict[str, Number] = collections.Counter()
   for one in counts:
     for name, value in one.items():
       total[name] += value
@@ -75,22 +76,22 @@ def _sum(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _added(
-  parts: Iterable[Mapping[str, Mapping[str, float]]],
-) -> dict[str, dict[str, float]]:
-  by_name: dict[str, list[Mapping[str, float]]] = {}
+  parts: Iterable[Mapping[str, Mapping[str, Number]]],
+) -> dict[str, dict[str, Number]]:
+  by_name: dict[str, list[Mapping[str, Number]]] = {}
   for one in parts:
     for name, quantities in one.items():
       by_name.setdefault(name, []).append(quantities)
   return {name: _sum(own) for name, own in by_name.items()}
 
 
-def _model(part: Mapping[str, float]) -> dict[str, float | None]:
+def _model(part: Mapping[str, Number]) -> dict[str, Number | None]:
   """With the shares and rates of what was computed.
 
   `running_seconds` leave out weights and programs; in `starved_share` of them
   the devices waited for input, at most.
   """
-  got: dict[str, float] = collections.Counter(part)
+  got: dict[str, Number] = collections.Counter(part)
   running = sum(got[f'{stage}_seconds'] for stage in _RUNNING)
   return {
     **part,
@@ -102,5 +103,5 @@ def _model(part: Mapping[str, float]) -> dict[str, float | None]:
   }
 
 
-def _over(amount: float, seconds: float) -> float | None:
+def _over(amount: Number, seconds: Number) -> Number | None:
   return amount / seconds if seconds > 0 else None

@@ -86,7 +86,7 @@ _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def profiling(workdir: str, wanted: bool) -> Iterator[None]:
+def profiling(workdir: epath.PathLike, wanted: bool) -> Iterator[None]:
   """Lets `current` give a tracer inside, where one is wanted."""
   tracer = Tracer(epath.Path(workdir) / FOLDER) if wanted else None
   token = _CURRENT.set(tracer)

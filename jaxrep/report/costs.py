@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+Number = int | float
 MOST_PROCESSES = 4  # with a column each
 
 
@@ -31,7 +32,7 @@ def costs(run: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _longest_first(stages: Mapping[str, float]) -> list[str]:
+def _longest_first(stages: Mapping[str, Number]) -> list[str]:
   return sorted(stages, key=lambda name: -stages[name])
 
 
@@ -63,7 +64,7 @@ def _devices(sessions: list[Mapping[str, Any]]) -> str:
   return ''.join(f', {one}' for one in named)
 
 
-def _model(of: Mapping[str, float]) -> list[str]:
+def _model(of: Mapping[str, Number]) -> list[str]:
   return [
     f'{of.get("rows", 0):.0f}',
     _seconds(of.get('audio_seconds') or None),
@@ -77,7 +78,7 @@ def _model(of: Mapping[str, float]) -> list[str]:
   ]
 
 
-def _measure(of: Mapping[str, float]) -> list[str]:
+def _measure(of: Mapping[str, Number]) -> list[str]:
   return [
     f'{of.get("scores", 0):.0f}',
     *_programs(of),
@@ -85,7 +86,7 @@ def _measure(of: Mapping[str, float]) -> list[str]:
   ]
 
 
-def _programs(of: Mapping[str, float]) -> list[str]:
+def _programs(of: Mapping[str, Number]) -> list[str]:
   """How many were compiled and loaded, and the seconds that both took."""
   loaded = of.get('loaded', 0)
   seconds = of.get('trace_seconds', 0) + of.get('compile_seconds', 0)
@@ -108,7 +109,7 @@ def _count(number: int, what: str, plural: str = 's') -> str:
   return f'{number} {what}{"" if number == 1 else plural}'
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: Number) -> str:
   if seconds < 60:
     return f'{seconds:.0f} s'
   minutes = round(seconds / 60)
@@ -117,19 +118,19 @@ def _duration(seconds: float) -> str:
   return f'{minutes // 60} h {minutes % 60} min'
 
 
-def _seconds(value: float | None) -> str:
+def _seconds(value: Number | None) -> str:
   return '–' if value is None else f'{value:.1f}'
 
 
-def _rate(value: float | None) -> str:
+def _rate(value: Number | None) -> str:
   return (
     '–' if value is None else f'{value:.3g}' if value < 1000 else f'{value:.0f}'
   )
 
 
-def _share(value: float | None) -> str:
+def _share(value: Number | None) -> str:
   return '–' if value is None else f'{value:.0%}'
 
 
-def _size(count: float) -> str:
+def _size(count: Number) -> str:
   return f'{count / 2**30:.1f} GiB'

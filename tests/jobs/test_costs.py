@@ -1,0 +1,123 @@
+"""What `run` of summary.json says a run cost is what it did."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from jaxrep.extract import cost
+from jaxrep.jobs import definition, extract
+from jaxrep.observe import sessions
+from tests import checkpoint, command, speech
+
+NAME = 'seamless-m4t-v2-large'
+ONE_DEVICE = {'XLA_FLAGS': '', 'JAX_NUM_CPU_DEVICES': '1'}
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+  base = tmp_path_factory.mktemp('costs')
+  model = base / 'model'
+  model.mkdir()
+  checkpoint.save(model)
+  return base, speech.write(base / 'corpus'), model
+
+
+def flags(world, name):
+  base, manifest, model = world
+  cache = f'--jax_cache={base / "cache"}'
+  given = command.manifest_flags(manifest, model, base / name)
+  return *given, '--languages=eng', cache
+
+
+@pytest.fixture(scope='module')
+def runs(world):
+  """One with an empty cache, then one that is killed and goes on."""
+  command.succeed('extract', *flags(world, 'cold'), **ONE_DEVICE)
+  kill_at_work(flags(world, 'cut'), world[0] / 'cut')
+  command.succeed('extract', *flags(world, 'cut'), **ONE_DEVICE)
+  return [sessions.read(world[0] / name) for name in ('cold', 'cut')]
+
+
+def kill_at_work(arguments, folder):
+  with subprocess.Popen(
+    command.line('extract', *arguments),
+    env=command.environment(**ONE_DEVICE),
+    stderr=subprocess.DEVNULL,
+  ) as process:
+    while process.poll() is None and not noted(folder):
+      time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+  assert process.returncode == -signal.SIGKILL
+
+
+def noted(folder):
+  """Rows of speech that the process has noted so far."""
+  return any(
+    json.loads(path.read_text())['parts']
+    .get('models', {})
+    .get(f'{NAME} speech', {})
+    .get('rows')
+    for path in folder.glob('timings/*.json')
+  )
+
+
+@pytest.fixture(scope='module')
+def planned(world):
+  base, manifest, model = world
+  plan = definition.make_plan(
+    extract.Config(
+      models=(NAME,),
+      checkpoints=(f'{NAME}={model}',),
+      corpus='manifest',
+      corpus_source=manifest,
+      languages='eng',
+      workdir=str(base / 'planned'),
+      unit_size=5,
+      batch_seconds=12,
+    )
+  )
+  return {found.title: found for found in cost.costs(plan.entries)}
+
+
+def test_extraction_is_what_was_planned(runs, planned):
+  cold = runs[0]['models']
+  assert cold.keys() == planned.keys()
+  for title, plan in planned.items():
+    assert cold[title]['rows'] == plan.rows
+    assert cold[title]['batches'] == sum(plan.shapes.values())
+    assert cold[title]['audio_seconds'] == pytest.approx(plan.seconds)
+    assert cold[title]['padding'] == pytest.approx(plan.padding)
+
+
+def test_a_program_a_shape_is_compiled_once_and_then_loaded(runs, planned):
+  cold, cut = (run['models'] for run in runs)
+  for title, plan in planned.items():
+    assert cold[title]['programs'] == len(plan.shapes)
+    assert 'loaded' not in cold[title] or cold[title]['loaded'] == 0
+    assert cut[title]['programs'] == cut[title]['loaded'] > 0
+
+
+def test_a_killed_run_tells_both_of_its_sessions(runs, planned):
+  cold, cut = runs
+  assert [one['ended'] for one in cold['sessions']] == [True]
+  assert [one['ended'] for one in cut['sessions']] == [False, True]
+  title = f'{NAME} speech'
+  # The unit in hand was lost: its rows were computed twice.
+  assert cut['models'][title]['rows'] >= planned[title].rows
+  assert cut['models'][title]['rows'] <= planned[title].rows + 5
+  for run in runs:
+    assert sum(run['stages'].values()) == pytest.approx(run['seconds'])
+    for one in run['sessions']:
+      assert 0 < one['seconds_to_first']['batches'] < one['seconds']
+      assert one['host_peak_bytes'] > 1e8
+      assert one['devices'][0]['device'] == 'cpu:0'
+
+
+def test_the_stages_are_named(runs):
+  expected = {'start', 'plan', 'load weights', 'trace', 'compile', 'device'}
+  expected |= {'wait for input', 'write store', 'other'}
+  assert runs[0]['stages'].keys() == expected
+  assert all(seconds > 0 for seconds in runs[0]['stages'].values())
