@@ -19,7 +19,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import app, logging
 
-from jaxrep import config, memory
+from jaxrep import compiled, config, memory
 from jaxrep.jobs import JOBS
 from jaxrep.observe import recorder
 from jaxrep.registry import lookup
@@ -60,4 +60,5 @@ def start(name: str, job, rest: list[str]) -> None:
 
 if __name__ == '__main__':
   memory.take_large_pages()
+  compiled.keep()
   main()

@@ -16,7 +16,9 @@ from jaxrep.types import InputError
 
 def start(multihost: bool, cache: str = '') -> None:
   """Before anything is computed: the other hosts, the compilation cache."""
-  if cache:
+  if cache == 'none':
+    jax.config.update('jax_enable_compilation_cache', False)
+  elif cache:
     jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   if multihost and not jax.distributed.is_initialized():

@@ -21,6 +21,7 @@ MAY = {
   'jaxrep.report': set(),
   'jaxrep.mesh': set(),
   'jaxrep.memory': set(),
+  'jaxrep.compiled': set(),
   'jaxrep.observe': set(),
   'jaxrep.model_row': set(),
   'jaxrep.controls': {'jaxrep.model_row'},

@@ -102,7 +102,9 @@ class Devices:
     False, 'One of several processes (TPU pod slice, Slurm).'
   )
   jax_cache: str = flag(
-    '', 'Folder of the persistent compilation cache; empty for none.'
+    '',
+    'Folder of the persistent compilation cache, local or gs://; empty for '
+    "jaxrep/compiled in the user's cache folder, none for none.",
   )
   model_parallel: int = flag(
     0,

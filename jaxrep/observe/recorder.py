@@ -45,7 +45,7 @@ class Session:
     self.stages: dict[str, Number] = collections.Counter({START: age})
     self.parts: dict[tuple[str, str], dict[str, Number]] = {}
     self.about: dict[str, Any] = {'process': 0, 'processes': 1, 'devices': []}
-    self._first: dict[str, Number] = {}
+    self._first: dict[str, dict[str, Number]] = {}
     self._stack: list[tuple[str, tuple[str, str]]] = [(START, (OTHER, START))]
     self._workdir, self._job, self._age = epath.Path(workdir), job, age
     self._began = self._mark = time.monotonic()
@@ -75,7 +75,8 @@ class Session:
     for name, value in quantities.items():
       part[name] += value
       if name in MILESTONES and name not in self._first:
-        self._first[name] = self._age + time.monotonic() - self._began
+        seconds = self._age + time.monotonic() - self._began
+        self._first[name] = {'seconds': seconds, 'cpu_seconds': _processor()}
 
   def compiled(self, stage: str, seconds: Number, **counts: Number) -> None:
     """Takes seconds out of the stage that they fell into."""
@@ -117,9 +118,9 @@ class Session:
       'started': self._started.isoformat('T', 'seconds'),
       'ended': ended,
       'seconds': self._age + self._mark - self._began,
-      'cpu_seconds': sum(os.times()[:4]),  # of its children too
+      'cpu_seconds': _processor(),
       'host_peak_bytes': usage.ru_maxrss * unit,
-      'seconds_to_first': dict(self._first),
+      'first': self._first,
       **self.about,
       'stages': dict(self.stages),
       'parts': kinds,
@@ -183,6 +184,11 @@ def about(**facts: Any) -> None:
   session = current()
   if session:
     session.about.update(facts)
+
+
+def _processor() -> Number:
+  """Seconds of processor time, of the children that have ended too."""
+  return sum(os.times()[:4])
 
 
 def age() -> Number:

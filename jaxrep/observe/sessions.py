@@ -13,7 +13,7 @@ from jaxrep.observe.recorder import Number
 
 _FACTS = (
   *('job', 'process', 'processes', 'started', 'ended', 'seconds'),
-  *('seconds_to_first', 'cpu_seconds', 'host_peak_bytes', 'devices'),
+  *('first', 'cpu_seconds', 'host_peak_bytes', 'devices'),
 )
 
 

@@ -111,7 +111,7 @@ def test_a_killed_run_tells_both_of_its_sessions(runs, planned):
   for run in runs:
     assert sum(run['stages'].values()) == pytest.approx(run['seconds'])
     for one in run['sessions']:
-      assert 0 < one['seconds_to_first']['batches'] < one['seconds']
+      assert 0 < one['first']['batches']['seconds'] < one['seconds']
       assert one['host_peak_bytes'] > 1e8
       assert one['devices'][0]['device'] == 'cpu:0'
 
