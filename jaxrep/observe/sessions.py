@@ -95,6 +95,7 @@ def _model(part: Mapping[str, Number]) -> dict[str, Number | None]:
   running = sum(got[f'{stage}_seconds'] for stage in _RUNNING)
   return {
     **part,
+    **{name: got[name] for name in ('programs', 'loaded')},
     'running_seconds': running,
     'rows_per_second': _over(got['rows'], running),
     'audio_per_second': _over(got['audio_seconds'], running),

@@ -33,7 +33,9 @@ def costs(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _longest_first(stages: Mapping[str, Number]) -> list[str]:
-  return sorted(stages, key=lambda name: -stages[name])
+  """Those that took any time that is shown."""
+  told = [name for name in stages if _seconds(stages[name]) != '0.0']
+  return sorted(told, key=lambda name: -stages[name])
 
 
 def _sentence(run: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from jaxrep.observe import sessions
 from tests import checkpoint, command, speech
 
 NAME = 'seamless-m4t-v2-large'
-ONE_DEVICE = {'XLA_FLAGS': '', 'JAX_NUM_CPU_DEVICES': '1'}
 
 
 @pytest.fixture(scope='module')
@@ -33,18 +32,24 @@ def flags(world, name):
 
 
 @pytest.fixture(scope='module')
-def runs(world):
-  """One with an empty cache, then one that is killed and goes on."""
-  command.succeed('extract', *flags(world, 'cold'), **ONE_DEVICE)
+def cold(world):
+  """One process, whose cache is empty."""
+  command.succeed('extract', *flags(world, 'cold'))
+  return sessions.read(world[0] / 'cold')
+
+
+@pytest.fixture(scope='module')
+def cut(world, cold):
+  """One that is killed and goes on, with the programs of the other."""
   kill_at_work(flags(world, 'cut'), world[0] / 'cut')
-  command.succeed('extract', *flags(world, 'cut'), **ONE_DEVICE)
-  return [sessions.read(world[0] / name) for name in ('cold', 'cut')]
+  command.succeed('extract', *flags(world, 'cut'))
+  return sessions.read(world[0] / 'cut')
 
 
 def kill_at_work(arguments, folder):
   with subprocess.Popen(
     command.line('extract', *arguments),
-    env=command.environment(**ONE_DEVICE),
+    env=command.environment(),
     stderr=subprocess.DEVNULL,
   ) as process:
     while process.poll() is None and not noted(folder):
@@ -82,42 +87,49 @@ def planned(world):
   return {found.title: found for found in cost.costs(plan.entries)}
 
 
-def test_extraction_is_what_was_planned(runs, planned):
-  cold = runs[0]['models']
-  assert cold.keys() == planned.keys()
+def test_extraction_is_what_was_planned(cold, planned):
+  assert cold['models'].keys() == planned.keys()
   for title, plan in planned.items():
-    assert cold[title]['rows'] == plan.rows
-    assert cold[title]['batches'] == sum(plan.shapes.values())
-    assert cold[title]['audio_seconds'] == pytest.approx(plan.seconds)
-    assert cold[title]['padding'] == pytest.approx(plan.padding)
+    found = cold['models'][title]
+    assert found['rows'] == plan.rows
+    assert found['batches'] == sum(plan.shapes.values())
+    assert found['audio_seconds'] == pytest.approx(plan.seconds)
+    assert found['padding'] == pytest.approx(plan.padding)
 
 
-def test_a_program_a_shape_is_compiled_once_and_then_loaded(runs, planned):
-  cold, cut = (run['models'] for run in runs)
+def test_a_program_a_shape_is_compiled_once(cold, planned):
   for title, plan in planned.items():
-    assert cold[title]['programs'] == len(plan.shapes)
-    assert 'loaded' not in cold[title] or cold[title]['loaded'] == 0
-    assert cut[title]['programs'] == cut[title]['loaded'] > 0
+    assert cold['models'][title]['programs'] == len(plan.shapes)
+    assert cold['models'][title]['loaded'] == 0
 
 
-def test_a_killed_run_tells_both_of_its_sessions(runs, planned):
-  cold, cut = runs
-  assert [one['ended'] for one in cold['sessions']] == [True]
-  assert [one['ended'] for one in cut['sessions']] == [False, True]
+def test_the_stages_are_named_and_add_up(cold):
+  expected = {'start', 'plan', 'load weights', 'trace', 'compile', 'device'}
+  expected |= {'wait for input', 'write store', 'other'}
+  assert cold['stages'].keys() == expected
+  check_session(cold, [True])
+
+
+def check_session(run, ended):
+  assert [one['ended'] for one in run['sessions']] == ended
+  assert sum(run['stages'].values()) == pytest.approx(run['seconds'])
+  assert all(seconds > 0 for seconds in run['stages'].values())
+  for one in run['sessions']:
+    assert 0 < one['first']['batches']['seconds'] < one['seconds']
+    assert one['host_peak_bytes'] > 1e8
+    assert one['devices'][0]['device'] == 'cpu:0'
+
+
+@pytest.mark.slow
+def test_a_killed_run_tells_both_of_its_sessions(cut, planned):
+  check_session(cut, [False, True])
   title = f'{NAME} speech'
   # The unit in hand was lost: its rows were computed twice.
   assert cut['models'][title]['rows'] >= planned[title].rows
   assert cut['models'][title]['rows'] <= planned[title].rows + 5
-  for run in runs:
-    assert sum(run['stages'].values()) == pytest.approx(run['seconds'])
-    for one in run['sessions']:
-      assert 0 < one['first']['batches']['seconds'] < one['seconds']
-      assert one['host_peak_bytes'] > 1e8
-      assert one['devices'][0]['device'] == 'cpu:0'
 
 
-def test_the_stages_are_named(runs):
-  expected = {'start', 'plan', 'load weights', 'trace', 'compile', 'device'}
-  expected |= {'wait for input', 'write store', 'other'}
-  assert runs[0]['stages'].keys() == expected
-  assert all(seconds > 0 for seconds in runs[0]['stages'].values())
+@pytest.mark.slow
+def test_with_a_cache_programs_are_loaded(cut):
+  for found in cut['models'].values():
+    assert found['programs'] == found['loaded'] > 0
