@@ -2,9 +2,10 @@
 
 import os
 
+import jax
 import pytest
 
-from jaxrep import compiled
+from jaxrep import compiled, mesh
 
 FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 
@@ -38,3 +39,12 @@ def test_without_a_place_nothing_is_kept(place):
   place.write_text('a file in the place of the folder')
   compiled.keep()
   assert not os.environ[FOLDER]
+
+
+def test_none_keeps_none():
+  before = jax.config.jax_enable_compilation_cache
+  try:
+    mesh.start(False, 'none')
+    assert not jax.config.jax_enable_compilation_cache
+  finally:
+    jax.config.update('jax_enable_compilation_cache', before)
