@@ -1,14 +1,17 @@
 """Stages are the whole and no more; what a killed process noted stays."""
 
+import functools
 import json
+import threading
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import monitoring
 
-from jaxrep.observe import recorder, sessions
+from jaxrep.observe import programs, recorder, sessions
 
 MODEL = ('models', 'one speech')
 
@@ -60,7 +63,26 @@ def test_programs_are_taken_out_of_the_stage_that_makes_them(tmp_path):
   assert sum(session.stages[name] for name in made) <= took
   part = sessions.read(tmp_path)['models'][MODEL[1]]
   assert part['programs'] == 2  # shapes
+  assert part['loaded'] == 0
   assert part['running_seconds'] == pytest.approx(session.stages['device'])
+
+
+def test_what_is_traced_inside_is_told_once():
+  told = []
+  heard = programs.Programs(lambda stage, seconds, **_: told.append(seconds))
+  tell = functools.partial(
+    monitoring.record_event_duration_secs,
+    '/jax/core/compile/jaxpr_trace_duration',
+  )
+  with heard.heard():
+    time.sleep(0.05)
+    tell(0.02)
+    tell(0.05)
+    other = threading.Thread(target=tell, args=(1.0,))
+    other.start()
+    other.join()
+  tell(9.0)
+  assert told == [0.02, pytest.approx(0.03)]
 
 
 def test_without_a_session_nothing_is_noted(tmp_path):
