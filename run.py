@@ -6,6 +6,7 @@ Jobs: all (default), plan, extract, compare, findings, analyze, report,
 list, train.
 """
 
+import contextlib
 import importlib
 import inspect
 import logging as python_logging
@@ -18,8 +19,9 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import app, logging
 
-from jaxrep import config, memory, preemption
+from jaxrep import compiled, config, memory, preemption
 from jaxrep.jobs import JOBS
+from jaxrep.observe import recorder
 from jaxrep.registry import lookup
 from jaxrep.types import InputError
 
@@ -36,17 +38,22 @@ def main() -> None:
   job = jobs[name]
   sys.modules['__main__'].__doc__ = job.__doc__
   config.define(job.Config, [one.Config for one in jobs.values()])
-  app.run(lambda rest: start(job, rest[1:]), [sys.argv[0], *arguments])
+  app.run(lambda rest: start(name, job, rest[1:]), [sys.argv[0], *arguments])
 
 
-def start(job, rest: list[str]) -> None:
+def start(name: str, job, rest: list[str]) -> None:
   logging.set_verbosity(logging.INFO)
   for chatty in ('jax', 'fontTools', 'gcsfs'):
     python_logging.getLogger(chatty).setLevel('WARNING')
   if len(rest) >= len(inspect.signature(job.run).parameters):
     sys.exit(f'error: unexpected {" ".join(rest)}; flags begin with --')
+  chosen = config.parsed(job.Config)
+  recorded = contextlib.nullcontext()
+  if hasattr(chosen, 'workdir'):
+    recorded = recorder.recording(chosen.workdir, name, recorder.age())
   try:
-    job.run(config.parsed(job.Config), *rest)
+    with recorded:
+      job.run(chosen, *rest)
   except InputError as error:
     sys.exit(f'error: {error}')
 
@@ -54,4 +61,5 @@ def start(job, rest: list[str]) -> None:
 if __name__ == '__main__':
   memory.take_large_pages()
   preemption.listen()
+  compiled.keep()
   main()

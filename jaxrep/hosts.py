@@ -39,12 +39,15 @@ def joined(multihost: bool, cache: str = '') -> Iterator[None]:
 
   Args:
     multihost: whether there are others.
-    cache: folder of the persistent compilation cache, or none.
+    cache: folder of the persistent compilation cache; 'none' for none, '' for
+      what the process has.
 
   Raises:
     InputError: no cluster was found.
   """
-  if cache:
+  if cache == 'none':
+    jax.config.update('jax_enable_compilation_cache', False)
+  elif cache:
     jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   if not multihost:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int, Shaped
@@ -62,7 +63,8 @@ class Program(NamedTuple):
     lengths: Int[Array, ' batch'],
   ) -> tuple[Tap, ...]:
     """The taps of a padded batch; to be called inside a jit."""
-    inputs, mask = self.device(batch, lengths)
+    with jax.named_scope('front_end'):
+      inputs, mask = self.device(batch, lengths)
     graphdef = nnx.graphdef(self.abstract)
     taps = nnx.merge(graphdef, state)(inputs, mask)
     wanted = {spec.name for spec in self.taps}

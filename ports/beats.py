@@ -110,6 +110,7 @@ class PatchEmbedding(nnx.Module):
     shape = (dim, 1, PATCH, PATCH)
     self.weight = nnx.Param(init(rngs.params(), shape))
 
+  @jax.named_scope('embed')
   def __call__(
     self, fbank: Float[Array, 'batch frame bin']
   ) -> Float[Array, 'batch token dim']:
@@ -142,6 +143,7 @@ class PositionalConv(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(dim))
     self.groups = groups
 
+  @jax.named_scope('convolution')
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
@@ -192,6 +194,7 @@ class SelfAttention(nnx.Module):
         config.num_buckets, heads, rngs=rngs
       )
 
+  @jax.named_scope('attention')
   def __call__(
     self,
     x: Float[Array, 'batch time dim'],
@@ -263,7 +266,8 @@ class Transformer(nnx.Module):
     parts = [('embed', x)]
     bias = self.bias(x.shape[1])
     for i, layer in enumerate(self.layers, 1):
-      attended, x = layer(x, mask, bias)
+      with jax.named_scope(f'layer_{i:02}'):
+        attended, x = layer(x, mask, bias)
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     return parts
 

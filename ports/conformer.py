@@ -81,6 +81,7 @@ class FeatureProjection(nnx.Module):
     self.layer_norm = LayerNorm(p, epsilon=config.layer_norm_eps, rngs=rngs)
     self.projection = Linear(p, config.hidden_size, rngs=rngs)
 
+  @jax.named_scope('embed')
   def __call__(
     self,
     features: Float[Array, 'batch time p'],
@@ -104,6 +105,7 @@ class FeedForward(nnx.Module):
     self.intermediate_dense = Linear(dim, ffn, rngs=rngs)
     self.output_dense = Linear(ffn, dim, rngs=rngs)
 
+  @jax.named_scope('feed_forward')
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
@@ -121,6 +123,7 @@ class SelfAttention(nnx.Module):
     self.linear_v = Linear(dim, dim, rngs=rngs)
     self.linear_out = Linear(dim, dim, rngs=rngs)
 
+  @jax.named_scope('attention')
   def __call__(
     self,
     x: Float[Array, 'batch time dim'],
@@ -231,6 +234,7 @@ class ConvModule(nnx.Module):
       self.depthwise_layer_norm = LayerNorm(dim, rngs=rngs)
     self.pointwise_conv2 = PointwiseConv(dim, dim, rngs=rngs)
 
+  @jax.named_scope('convolution')
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> Float[Array, 'batch time dim']:
@@ -318,7 +322,8 @@ class Conformer(nnx.Module):
       positions = relative_sinusoid(x.shape[1], x.shape[2])
     states = []
     for i, layer in enumerate(self.layers, 1):
-      parts = layer(x, mask, allowed, positions)
+      with jax.named_scope(f'layer_{i:02}'):
+        parts = layer(x, mask, allowed, positions)
       states += [(f'speech/layer_{i:02}{part}', y) for part, y in parts]
       x = states[-1][1]
     if self.layer_norm is not None:

@@ -143,6 +143,7 @@ class Attention(nnx.Module):
     self.v_proj = adapted(dim, self.shared * each, rngs=rngs, **options)
     self.o_proj = RowLinear(self.heads * each, dim, use_bias=False, rngs=rngs)
 
+  @jax.named_scope('attention')
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> Float[Array, 'batch time dim']:
@@ -173,6 +174,7 @@ class FeedForward(nnx.Module):
     self.up_proj = ColumnLinear(dim, inner, use_bias=False, rngs=rngs)
     self.down_proj = RowLinear(inner, dim, use_bias=False, rngs=rngs)
 
+  @jax.named_scope('feed_forward')
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
@@ -217,11 +219,13 @@ class Decoder(nnx.Module):
     x = dealt(x)
     parts: Parts = []
     for i, layer in enumerate(self.layers, 1):
-      attended, x = layer(x, mask)
+      with jax.named_scope(f'layer_{i:02}'):
+        attended, x = layer(x, mask)
       x = dealt(x)
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     return [*parts, ('output', self.norm(x))]
 
+  @jax.named_scope('embed')
   def embed(
     self, ids: Int[Array, 'batch time']
   ) -> Float[Array, 'batch time dim']:

@@ -96,6 +96,7 @@ class SelfAttention(nnx.Module):
     self.v_proj = Linear(dim, dim, rngs=rngs)
     self.out_proj = Linear(dim, dim, rngs=rngs)
 
+  @jax.named_scope('attention')
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> Float[Array, 'batch time dim']:
@@ -111,6 +112,7 @@ class FeedForward(nnx.Module):
     self.fc1 = Linear(dim, ffn, rngs=rngs)
     self.fc2 = Linear(ffn, dim, rngs=rngs)
 
+  @jax.named_scope('feed_forward')
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
@@ -152,11 +154,13 @@ class TextEncoder(nnx.Module):
     tokens, x = self._embed(jnp.where(mask, ids, 0), mask)
     taps = [('text/embed/tokens', tokens), ('text/embed', x)]
     for i, layer in enumerate(self.layers, 1):
-      attended, x = layer(x, mask)
+      with jax.named_scope(f'layer_{i:02}'):
+        attended, x = layer(x, mask)
       taps += [(f'text/layer_{i:02}/attn', attended), (f'text/layer_{i:02}', x)]
     taps.append(('text/output', self.layer_norm(x)))
     return tuple(Tap(name, states, mask) for name, states in taps)
 
+  @jax.named_scope('embed')
   def _embed(self, ids, mask):
     dim = self.config.hidden_size
     tokens = self.embed_tokens(ids)

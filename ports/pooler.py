@@ -20,6 +20,7 @@ that can be asked for: speech/pooler_NN/weights, [batch, time, head].
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -47,6 +48,7 @@ class Config:
 class CrossAttention(nllb.SelfAttention):
   """Queries from one sequence, keys and values from another."""
 
+  @jax.named_scope('attention')
   def __call__(
     self,
     x: Float[Array, 'batch query dim'],
@@ -100,6 +102,7 @@ class Pooler(nnx.Module):
     )
     self.projection_out = Linear(dim, dim, use_bias=False, rngs=rngs)
 
+  @jax.named_scope('adaptor')
   def __call__(
     self,
     frames: Float[Array, 'batch time dim'],
@@ -111,7 +114,8 @@ class Pooler(nnx.Module):
     taps = [one_step('speech/pooler/embed', x, mask)]
     for i, layer in enumerate(self.layers, 1):
       name = f'speech/pooler_{i:02}'
-      parts, weights = layer(x, frames, mask)
+      with jax.named_scope(f'layer_{i:02}'):
+        parts, weights = layer(x, frames, mask)
       taps += [one_step(name + part, y, mask) for part, y in parts]
       looks = weights[:, :, 0].swapaxes(1, 2)
       taps.append(Tap(f'{name}/weights', looks, mask))

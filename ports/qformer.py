@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -72,6 +73,7 @@ class Attention(nnx.Module):
     self.dense = Linear(dim, dim, rngs=rngs)
     self.norm = LayerNorm(dim, epsilon=config.layer_norm_eps, rngs=rngs)
 
+  @jax.named_scope('attention')
   def __call__(
     self,
     x: Float[Array, 'window query dim'],
@@ -116,6 +118,7 @@ class QFormer(nnx.Module):
       [Layer(config, rngs=rngs) for _ in range(config.layers)]
     )
 
+  @jax.named_scope('adaptor')
   def __call__(
     self,
     queries: Float[Array, '1 query dim'],
@@ -126,7 +129,9 @@ class QFormer(nnx.Module):
     parts = [('qformer/embed', x)]
     x = jnp.broadcast_to(x, (len(frames), *x.shape[1:]))
     for i, layer in enumerate(self.layers, 1):
-      parts += [(f'qformer_{i:02}{part}', y) for part, y in layer(x, frames)]
+      with jax.named_scope(f'layer_{i:02}'):
+        states = layer(x, frames)
+      parts += [(f'qformer_{i:02}{part}', y) for part, y in states]
       x = parts[-1][1]
     return parts
 

@@ -205,6 +205,7 @@ class Adaptor(nnx.Module):
       ]
     )
 
+  @jax.named_scope('adaptor')
   def __call__(
     self, x: Float[Array, 'batch time dim'], mask: Bool[Array, 'batch time']
   ) -> list[Tap]:

@@ -22,6 +22,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -93,6 +94,7 @@ class SelfAttention(nnx.Module):
     self.v_proj = Linear(dim, dim, rngs=rngs)
     self.out_proj = Linear(dim, dim, rngs=rngs)
 
+  @jax.named_scope('attention')
   def __call__(
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
@@ -144,7 +146,8 @@ class Encoder(nnx.Module):
     x = (second + self.embed_positions.embedding[...]).astype(mels.dtype)
     parts: Parts = [('embed/conv2', second), ('embed', x)]
     for i, layer in enumerate(self.layers, 1):
-      attended, x = layer(x)
+      with jax.named_scope(f'layer_{i:02}'):
+        attended, x = layer(x)
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     parts.append(('output', self.layer_norm(x)))
     fast = [('embed/mel', mels), ('embed/conv1', first)]

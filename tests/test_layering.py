@@ -23,6 +23,8 @@ MAY = {
   'jaxrep.preemption': set(),
   'jaxrep.hosts': {'jaxrep.preemption'},
   'jaxrep.memory': set(),
+  'jaxrep.compiled': set(),
+  'jaxrep.observe': set(),
   'jaxrep.model_row': set(),
   'jaxrep.controls': {'jaxrep.model_row'},
   'jaxrep.models': {'jaxrep.model_row', 'jaxrep.controls'},
@@ -43,6 +45,7 @@ MAY = {
     *('ports', 'jaxrep.data', 'jaxrep.store', 'jaxrep.models'),
     *('jaxrep.inputs', 'jaxrep.mesh', 'jaxrep.opened'),
     'jaxrep.weights_cache',
+    'jaxrep.observe',  # stages of a batch
   },
   'jaxrep.encoder': {
     *('ports', 'jaxrep.data', 'jaxrep.models', 'jaxrep.inputs'),
@@ -64,6 +67,7 @@ MAY = {
     *('jaxrep.models', 'jaxrep.report', 'jaxrep.similarity', 'jaxrep.stats'),
     *('jaxrep.store', 'jaxrep.opened', 'jaxrep.model_row'),
     *('jaxrep.training', 'jaxrep.findings', 'jaxrep.controls'),
+    'jaxrep.observe',
   },
 }
 DENIED = {

@@ -24,6 +24,7 @@ from jaxrep.extract import pooling
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.extract.step import groups, pooled_step
 from jaxrep.inputs import pad
+from jaxrep.observe import recorder, tracing
 from jaxrep.opened import Model
 from jaxrep.types import SAMPLE_RATE, Corpus, InputError
 
@@ -101,7 +102,8 @@ def run_entry(
       work = plan.units[unit]
       values, bad = _run_unit(engine, plan, work, corpus, bar)
       dropped = _settle(plan, work, values, bad, on_bad_input)
-      writer.write_unit(unit, values, dropped)
+      with recorder.stage('write store'):
+        writer.write_unit(unit, values, dropped)
       samples += sum(plan.rows[row].samples for row in work.rows)
   writer.finish()
   _log(plan, rows, samples, time.monotonic() - began)
@@ -135,6 +137,7 @@ def _run_unit(
         values[name][at][: len(batch.rows)] = block[:, position]
     dropped |= bad
     bar.update(len(batch.rows))
+    _count(engine, plan, batch)
   return values, dropped
 
 
@@ -146,19 +149,53 @@ def _computed(
     loading = [
       reader.submit(_load, engine, plan, b, corpus) for b in batches[:2]
     ]
-    running = None
+    running, tracer = None, tracing.current()
     for i, batch in enumerate(batches):
-      arrays, bad = loading[i].result()
+      arrays, bad = _awaited(loading[i], running)
       if i + 2 < len(batches):
         following = batches[i + 2]
         loading.append(reader.submit(_load, engine, plan, following, corpus))
       loading[i] = None
-      found = engine.step(engine.state, *arrays)
+      if tracer:
+        shape = arrays[0].shape
+        tracer.batch(f'extract {plan.title}', engine.step, shape, running)
+      with jax.profiler.StepTraceAnnotation('extract', step_num=i):
+        found = engine.step(engine.state, *arrays)
       if running is not None:
         yield running
       running = batch, found, bad
+    if tracer:
+      tracer.end(running)
     if running is not None:
       yield running
+
+
+def _awaited(
+  loading: concurrent.futures.Future[Any], running: tuple[Any, ...] | None
+) -> Any:
+  """What was read; counts the seconds if devices had nothing else to do."""
+  began = time.monotonic()
+  with recorder.stage('wait for input'):
+    found = loading.result()
+  if running is None or all(x.is_ready() for x in running[1].values()):
+    recorder.add(starved_seconds=time.monotonic() - began)
+  return found
+
+
+def _count(engine: Engine, plan: EntryPlan, batch: Batch) -> None:
+  """Notes a batch that was computed, in samples or tokens."""
+  rows = [plan.rows[row] for row in batch.rows]
+  recorder.add(
+    batches=1,
+    rows=len(rows),
+    audio_seconds=sum(row.samples for row in rows) / SAMPLE_RATE,
+    used=sum(row.length for row in rows),
+    computed=_padded_rows(engine, batch) * batch.padded_length,
+  )
+
+
+def _padded_rows(engine: Engine, batch: Batch) -> int:
+  return -(-batch.size // engine.mesh.size) * engine.mesh.size
 
 
 def _load(
@@ -172,9 +209,7 @@ def _load(
     except InputError as error:
       bad[row] = str(error)
       items.append(np.zeros(0, plan.model.inputs.dtype))
-  devices = engine.mesh.size
-  rows = -(-batch.size // devices) * devices
-  dtype = plan.model.inputs.dtype
+  rows, dtype = _padded_rows(engine, batch), plan.model.inputs.dtype
   padded = pad(items, rows, batch.padded_length, dtype)
   return jax.device_put(padded, meshes.by_row(engine.mesh)), bad
 

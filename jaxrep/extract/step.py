@@ -47,7 +47,8 @@ def pooled_step(
       by_token = program.modality == 'text' and tap.mask.shape == batch.shape
       if by_token and not specials and tap.whole is None:
         tap = tap._replace(mask=tap.mask & inner(tap.mask))
-      pooled[tap.name] = pooling.vector(tap)
+      with jax.named_scope('pooling'):
+        pooled[tap.name] = pooling.vector(tap)
     return {
       width: jnp.stack([pooled[name] for name in names], axis=1)
       for width, names in groups(program.taps).items()

@@ -32,11 +32,14 @@ def _carry_out(config: Config) -> None:
   from jaxrep import hosts
   from jaxrep.jobs import definition, scoring
   from jaxrep.jobs.sides import compared
+  from jaxrep.observe import recorder
 
-  plan = definition.make_plan(config)
+  with recorder.stage('plan'):
+    plan = definition.make_plan(config)
   compared(plan.definition, config.language_set)  # refuses before work is done
   extract.carry_out(plan, config)
-  hosts.wait_for_all('extracted')
+  with recorder.stage('wait for other processes'):
+    hosts.wait_for_all('extracted')
   compare.compare(config)
   if hosts.is_first():
     if config.findings:

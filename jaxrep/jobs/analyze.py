@@ -21,14 +21,16 @@ def run(config: Config) -> None:
 
   from jaxrep.analyses import analyze, verdicts
   from jaxrep.analyses.run import load_run
+  from jaxrep.observe import recorder, sessions
   from jaxrep.report import page, tables
   from jaxrep.report import verdicts as boards
 
   loaded = load_run(config.workdir)
-  results = analyze(loaded, config.analyses)
+  with recorder.stage('analyses'):
+    results = analyze(loaded, config.analyses)
   folder = epath.Path(config.workdir)
+  with recorder.stage('report'):
+    page.write_figures(results, folder / 'figures')
   findings = boards.summary(verdicts.read(config.workdir))
-  tables.write_tables(
-    results, loaded.scores, loaded.definition, folder, findings
-  )
-  page.write_figures(results, folder / 'figures')
+  told = {'findings': findings, 'run': sessions.read(folder)}
+  tables.write_tables(results, loaded.scores, loaded.definition, folder, told)

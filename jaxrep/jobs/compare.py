@@ -103,6 +103,7 @@ def _named_by_flag(make: Callable[..., Any], **fields: Any) -> Any:
 def compare(config: Config) -> None:
   from jaxrep import hosts, mesh
   from jaxrep.jobs import definition, scoring
+  from jaxrep.observe import devices, recorder, tracing
 
   check(config)
   defined = definition.read(config.workdir)
@@ -111,21 +112,19 @@ def compare(config: Config) -> None:
       f'--ceiling compares single recordings, and {config.workdir} holds '
       'means of them: leave it out, or extract with --recordings=first.'
     )
-  scores = scoring.score_run(
-    defined,
-    scoring.Choice(
-      workdir=config.workdir,
-      measures=config.measures,
-      parameters=_parameters(config),
-      calibration=_calibration(config),
-      layer_pairs=config.layer_pairs,
-      common_ids=config.common_ids,
-      language_set=config.language_set,
-      minimum_ids=config.minimum_ids,
-      ceiling=config.ceiling,
-    ),
-    mesh.global_mesh(),
+  choice = scoring.Choice(
+    workdir=config.workdir,
+    measures=config.measures,
+    parameters=_parameters(config),
+    calibration=_calibration(config),
+    layer_pairs=config.layer_pairs,
+    common_ids=config.common_ids,
+    language_set=config.language_set,
+    minimum_ids=config.minimum_ids,
+    ceiling=config.ceiling,
   )
+  with devices.watched(), tracing.profiling(config.workdir, config.profile):
+    scores = scoring.score_run(defined, choice, mesh.global_mesh())
   logging.info('%d scores', len(scores.table))
   for name in scores.unrepeated:
     logging.warning(
@@ -134,6 +133,8 @@ def compare(config: Config) -> None:
       name,
       config.minimum_ids,
     )
-  hosts.wait_for_all('scored')
+  with recorder.stage('wait for other processes'):
+    hosts.wait_for_all('scored')
   if hosts.is_first():
-    scoring.write(scores, defined, config)
+    with recorder.stage('write scores'):
+      scoring.write(scores, defined, config)

@@ -30,25 +30,31 @@ class Config(settings.Selection, settings.Devices):
 def run(config: Config) -> None:
   from jaxrep import hosts
   from jaxrep.jobs import definition
+  from jaxrep.observe import recorder
 
   with hosts.joined(config.multihost, config.jax_cache):
-    carry_out(definition.make_plan(config), config)
+    with recorder.stage('plan'):
+      plan = definition.make_plan(config)
+    carry_out(plan, config)
 
 
 def carry_out(plan, config: Config) -> None:
   """Writes the plan and extracts what the store lacks of it."""
   from jaxrep import hosts
   from jaxrep.jobs import definition
+  from jaxrep.observe import devices, tracing
 
   if hosts.is_first():
     definition.write(plan, config.workdir)
-  extract(plan, config)
+  with devices.watched(), tracing.profiling(config.workdir, config.profile):
+    extract(plan, config)
 
 
 def extract(plan, config: Config) -> None:
   """Runs the plan's entries; the weights of one model at a time are held."""
   from jaxrep import mesh
   from jaxrep.extract import fit, runner
+  from jaxrep.observe import recorder
 
   # Every store is opened before any weights are read: a folder of another
   # definition is told before work is done.
@@ -66,15 +72,21 @@ def extract(plan, config: Config) -> None:
           entry.model, entry.options.precision, config.model_parallel
         )
         logging.info('Extracting on %s', mesh.describe(devices))
-        engine = runner.start(entry, devices, config.weights_cache)
-      runner.run_entry(
-        engine,
-        entry,
-        writer,
-        plan.corpus,
-        on_bad_input=config.on_bad_input,
-        units=units,
-      )
+        with recorder.stage('load weights', _part(entry)):
+          engine = runner.start(entry, devices, config.weights_cache)
+      with recorder.stage('device', _part(entry)):
+        runner.run_entry(
+          engine,
+          entry,
+          writer,
+          plan.corpus,
+          on_bad_input=config.on_bad_input,
+          units=units,
+        )
+
+
+def _part(entry) -> tuple[str, str]:
+  return 'models', f'{entry.model.name} {entry.model.modality}'
 
 
 def _shares(writers) -> list[list[int]]:

@@ -37,6 +37,7 @@ def run(config: Config) -> None:
   from jaxrep.analyses.verdicts import FILES
   from jaxrep.findings import evaluate
   from jaxrep.jobs import definition
+  from jaxrep.observe import recorder
 
   chosen = check(config)
   defined = definition.read(config.workdir)
@@ -48,9 +49,12 @@ def run(config: Config) -> None:
     )
   rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
   for name in defined['models']:
-    model = _model(defined, name, config.workdir, config.minimum_ids)
-    rows['findings'] += evaluate.evaluate(model, chosen, config.smallest_effect)
-    rows['by_n'] += evaluate.by_n(model, chosen, config.smallest_effect)
+    with recorder.stage('read store'):
+      model = _model(defined, name, config.workdir, config.minimum_ids)
+    effect = config.smallest_effect
+    with recorder.stage('findings'):
+      rows['findings'] += evaluate.evaluate(model, chosen, effect)
+      rows['by_n'] += evaluate.by_n(model, chosen, effect)
     logging.info('%s: findings tested.', name)
   _write(rows, config.workdir)
   counts = collections.Counter(row['verdict'] for row in rows['findings'])

@@ -4,6 +4,7 @@ python run.py report --workdir=runs/one
 """
 
 import dataclasses
+import functools
 
 from jaxrep.jobs import settings
 
@@ -16,9 +17,14 @@ class Config(settings.Workdir):
 def run(config: Config) -> None:
   from jaxrep.analyses import analyze, verdicts
   from jaxrep.analyses.run import load_run
+  from jaxrep.observe import recorder, sessions
   from jaxrep.report import page
 
   loaded = load_run(config.workdir)
   findings = verdicts.read(config.workdir)
-  page.write_report(loaded, analyze(loaded), config.workdir, findings)
+  with recorder.stage('analyses'):
+    results = analyze(loaded)
+  cost = functools.partial(sessions.read, config.workdir)
+  with recorder.stage('report'):
+    page.write_report(loaded, results, config.workdir, findings, cost)
   print(f'Report: {config.workdir}/report.html')

@@ -20,8 +20,9 @@ from jaxrep import files, similarity
 from jaxrep.data import parallel
 from jaxrep.data.parallel import Pair, Side
 from jaxrep.jobs import batch as batches
-from jaxrep.jobs import ceiling, sides
+from jaxrep.jobs import ceiling, profiled, sides
 from jaxrep.jobs.batch import Batch, Cell
+from jaxrep.observe import recorder
 from jaxrep.similarity import pairs
 from jaxrep.similarity.pairs import PairScores
 from jaxrep.stats import multiplicity
@@ -83,9 +84,10 @@ def score_run(definition: dict[str, Any], choice: Choice, mesh: Mesh) -> Scores:
   tables, dropped, unrepeated = [], [], []
   for name in definition['models']:
     # Nothing holds a model's states but its sides.
-    held = sides.read(
-      definition, choice.workdir, name, languages, choice.fewest_repeated
-    )
+    with recorder.stage('read store'):
+      held = sides.read(
+        definition, choice.workdir, name, languages, choice.fewest_repeated
+      )
     dropped += [dataclasses.asdict(d) for s in held.values() for d in s.dropped]
     if choice.ceiling:
       unrepeated += [f'{name} {one}' for one in sides.unrepeated(held)]
@@ -156,7 +158,10 @@ class _Model:
     ):
       cells = (cell for pair in group.pairs for cell in self._cells(pair))
       batch = batches.make(self.name, self.sides, group, cells)
-      parts += [self._score(batch, measure) for measure in choice.measures]
+      for measure in choice.measures:
+        with recorder.stage('compare', ('measures', measure)):
+          parts.append(self._score(batch, measure))
+          recorder.add(scores=len(batch.cells))
     for one in aligned.short:
       parts += [self._short(one, measure) for measure in choice.measures]
     logging.info(
@@ -175,13 +180,17 @@ class _Model:
       measure=measure,
       parameters=self.choice.parameters,
       ids=batch.ids,
-      folder=epath.Path(self.choice.workdir) / PARTS,
       mesh=self.mesh,
     )
+    calibration = dataclasses.replace(self.choice.calibration, replicates=0)
+    plain = functools.partial(score, calibration=calibration)
+    profiled.trace(batch, measure, plain)
+    folder = epath.Path(self.choice.workdir) / PARTS
+    score = functools.partial(score, folder=folder)
     found = score(
       batch.states,
       batch.pairs(batch.cells),
-      calibration=dataclasses.replace(self.choice.calibration, replicates=0),
+      calibration=calibration,
       maps=batch.maps,
     )
     numbers = {name: getattr(found, name) for name in _FOUND}

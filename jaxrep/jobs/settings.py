@@ -103,13 +103,19 @@ class Devices:
   )
   jax_cache: str = flag(
     '',
-    'Folder of the persistent compilation cache; empty for none. One that is '
+    'Folder of the persistent compilation cache, local or gs://; empty for '
+    "jaxrep/compiled in the user's cache folder, none for none. One that is "
     'full or read-only costs warnings, not the run.',
   )
   model_parallel: int = flag(
     0,
     "Devices that share a language model's weights; 0 for as few as they fit "
     'on.',
+  )
+  profile: bool = flag(
+    False,
+    'Write traces of a few batches of each step, and of a few scores of each '
+    'measure, into the folder profile of --workdir, for XProf or TensorBoard.',
   )
 
 

@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import multiprocessing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jinja2
@@ -15,6 +15,7 @@ from plotly import offline
 from jaxrep import files, languages
 from jaxrep.report import (
   cautions,
+  costs,
   embedded,
   measures,
   methods,
@@ -49,21 +50,24 @@ def write_report(
   results: Sequence[tables.Result],
   workdir: epath.PathLike,
   findings: Sequence[Verdict] = (),
+  cost: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
   """Writes all that a finished run leaves to its readers.
 
   These are report.html, figures/*.pdf and *.png, tables/*.csv, scores.csv and
   summary.json in `workdir`, whatever was there before; with `findings` also
-  tables/findings.csv.
+  tables/findings.csv. `cost` gives `run` of summary.json, and is asked when the
+  figures are drawn.
   """
   workdir = epath.Path(workdir)
-  found = verdicts.summary(findings)
-  tables.write_tables(results, run.scores, run.definition, workdir, found)
+  write_figures(results, workdir / 'figures')
+  spent = cost()
+  told = {'findings': verdicts.summary(findings), 'run': spent}
+  tables.write_tables(results, run.scores, run.definition, workdir, told)
   if findings:
     csv = workdir / 'tables' / 'findings.csv'
     tables.write_csv(verdicts.to_table(findings), csv)
-  write_figures(results, workdir / 'figures')
-  page = render_page(run.definition, run.scores, results, findings)
+  page = render_page(run.definition, run.scores, results, findings, spent)
   files.write(workdir / 'report.html', page)
 
 
@@ -93,6 +97,7 @@ def render_page(
   scores: pa.Table,
   results: Sequence[tables.Result],
   findings: Sequence[Verdict] = (),
+  cost: Mapping[str, Any] | None = None,
 ) -> str:
   """The page as text: styles, data and plotly.js are inside, once."""
   environment = jinja2.Environment(
@@ -116,6 +121,7 @@ def render_page(
     languages=_languages(definition),
     dropped=_dropped(definition['dropped']),
     run=definition,
+    cost=costs.costs(cost or {}),
     reads=_reads,
     common_ids=methods.COMMON_IDS[definition['common_ids']],
     recordings=methods.RECORDINGS[definition['recordings']],

@@ -353,14 +353,17 @@ def write_tables(
   scores: pa.Table,
   definition: Mapping[str, Any],
   workdir: epath.Path,
-  findings: Mapping[str, Any] | None = None,
+  told: Mapping[str, Any],
 ) -> None:
-  """Writes scores.csv, tables/<analysis>.csv, and summary.json."""
+  """Writes scores.csv, tables/<analysis>.csv, and summary.json.
+
+  `told` is what the summary says besides, of `findings` and of the `run`.
+  """
   write_csv(scores, workdir / 'scores.csv')
   folder = workdir / 'tables'
   for result in results:
     write_csv(result.table, folder / f'{result.name}.csv')
-  content = summary(results, definition) | {'findings': findings or {}}
+  content = summary(results, definition) | told
   text = json.dumps(content, indent=2, ensure_ascii=False)
   files.write(workdir / 'summary.json', text + '\n')
 

@@ -79,7 +79,8 @@ def factor_all(
       for row, i in enumerate(batch):
         x[row, :n] = arrays[i]
       x = _place(x, mesh, _SHARED)
-      parts.append(_factor(measure, static, mesh, x, valid, traced))
+      with jax.profiler.StepTraceAnnotation('factor', step_num=start):
+        parts.append(_factor(measure, static, mesh, x, valid, traced))
   return _stack(parts, slots, mesh)
 
 
@@ -133,6 +134,7 @@ def narrowed(factors: Factors, most: int) -> Factors:
 
 
 @jax.jit(static_argnames='mesh')
+@jax.named_scope('pair')
 def inner_products(
   first: Factors, second: Factors, mesh: Mesh | None
 ) -> Float[Array, 'm l']:
@@ -147,6 +149,7 @@ def inner_products(
 
 
 @jax.jit(static_argnames=('measure', 'mesh'))
+@jax.named_scope('pair')
 def permuted_products(
   measure: Measure,
   first: Factors,
@@ -214,9 +217,10 @@ def score_items(
   for start in range(0, len(items.a), size):
     part = items.take(slice(start, start + size))
     mine = Items(*(_place(field, mesh, _SHARED) for field in part))
-    scores.append(
-      _score(score, mesh, mine, first, second, valid, np.int32(seed))
-    )
+    with jax.profiler.StepTraceAnnotation('pair', step_num=start):
+      scores.append(
+        _score(score, mesh, mine, first, second, valid, np.int32(seed))
+      )
   return np.concatenate(jax.device_get(scores))[:count]
 
 
@@ -239,6 +243,7 @@ _order = jax.jit(permutation.numbered_order)
 
 
 @jax.jit(static_argnames=('measure', 'static', 'mesh'))
+@jax.named_scope('factor')
 def _factor(
   measure: Measure,
   static: tuple[tuple[str, Any], ...],
@@ -272,6 +277,7 @@ def _stack(
 
 
 @jax.jit(static_argnames=('score', 'mesh'))
+@jax.named_scope('pair')
 def _score(
   score: Callable[[Factors, Factors], Array],
   mesh: Mesh | None,

@@ -91,7 +91,9 @@ def test_in_order_follows_the_given_names_not_the_alphabet():
 
 def test_files_hold_the_scores_the_tables_and_the_headlines(run, tmp_path):
   results = analyses.analyze(run)
-  tables.write_tables(results, run.scores, run.definition, epath.Path(tmp_path))
+  told = {'findings': {'1': {}}, 'run': {'seconds': 3.0}}
+  folder = epath.Path(tmp_path)
+  tables.write_tables(results, run.scores, run.definition, folder, told)
   scores = pyarrow.csv.read_csv(tmp_path / 'scores.csv')
   assert scores.column_names == run.scores.column_names
   assert scores['value'].to_pylist() == run.scores['value'].to_pylist()
@@ -101,6 +103,7 @@ def test_files_hold_the_scores_the_tables_and_the_headlines(run, tmp_path):
     for number in {'value', 'accuracy'}.intersection(table.column_names):
       assert table[number].to_pylist() == result.table[number].to_pylist()
   summary = json.loads((tmp_path / 'summary.json').read_text())
+  assert told.items() <= summary.items()
   model = summary['models']['tiny']
   assert model['trained'] is False
   assert model['demonstration'] == ''

@@ -1,0 +1,1 @@
+"""What a run costs: stages in seconds, programs, padding, memory, traces."""
