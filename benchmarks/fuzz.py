@@ -35,6 +35,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+os.environ |= {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
+
 from absl import app, flags, logging
 
 from benchmarks.fuzzing import READERS
@@ -197,8 +199,12 @@ def _work(
       if done:
         answer = f'finding\t{done[0]}'
       path.write_bytes(originals[way.file])
-      lines.write(answer.replace('\n', ' ') + '\n')
+      lines.write(_printable(answer) + '\n')
       lines.flush()
+
+
+def _printable(text: str) -> str:
+  return ''.join(c if c.isprintable() or c == '\t' else '?' for c in text)
 
 
 def _limit() -> None:
@@ -240,16 +246,14 @@ def _answer(
     if way.summed and not same and found is not None:
       answer = f'finding\tother values ({pathlib.Path(way.file).name})'
   except (InputError, CheckpointError) as error:
-    answer = 'refused'
     names = (str(files), pathlib.Path(way.file).name, *reader.names)
-    if not any(one in str(error) for one in names):
-      answer = f'finding\tno name: {_place(error)} {str(error):.150}'
+    answer = _refusal(error, names)
   except Slow as error:
     answer = f'finding\ttakes too long: {_place(error)}'
   except MemoryError as error:
     answer = f'finding\tout of memory: {_place(error)}'
   except BaseException as error:
-    answer = f'finding\t{type(error).__name__}: {_place(error)} {error!s:.150}'
+    answer = f'finding\t{type(error).__name__}: {_place(error)}\t{error!s:.150}'
   finally:
     signal.setitimer(signal.ITIMER_PROF, 0)
   if _ONLY.value >= 0 and answer.startswith('finding'):
@@ -258,6 +262,15 @@ def _answer(
   if grown > GROWTH_MB << 10 and not answer.startswith('finding'):
     answer = f'finding\ttakes {grown >> 10} MB ({answer})'
   return answer
+
+
+def _refusal(error: Exception, names: tuple[str, ...]) -> str:
+  text = str(error)
+  if not any(one in text for one in names):
+    return f'finding\tno name: {_place(error)}\t{text:.150}'
+  if text.encode(errors='ignore').decode() != text:
+    return f'finding\tcannot be printed: {_place(error)}\t{text!r:.150}'
+  return 'refused'
 
 
 def _place(error: BaseException) -> str:
@@ -314,15 +327,15 @@ def fuzz(wanted: Mapping[str, int], place: pathlib.Path) -> dict[str, Any]:
     counts, findings = run(name, count, _SEED.value, folder, first)
     outcomes[name] = {**counts, 'findings': len(findings)}
     kinds.update(what.partition(':')[0][:60] for _, what in findings)
+    examples = {one[1].partition('\t')[0]: one for one in reversed(findings)}
     took = time.perf_counter() - begun
     print(f'{name}: {outcomes[name]} in {took:.1f} s', flush=True)
-    for what, number in {what: n for n, what in reversed(findings)}.items():
+    for number, what in examples.values():
       print(f'  {number}: {what}', flush=True)
   return row(outcomes, kinds, _SEED.value, time.perf_counter() - start)
 
 
 def main(_) -> None:
-  os.environ |= {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
   sys.dont_write_bytecode = True
   wanted = shares(_INPUTS.value)
   if _READER.value:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
 from ports.layers import (
   LayerNorm,
   Linear,
@@ -36,14 +37,7 @@ from ports.layers import (
   sinusoid,
   split_heads,
 )
-from ports.loading import (
-  TRANSFORMERS_FIELDS,
-  Layout,
-  Network,
-  Table,
-  read_config,
-  take,
-)
+from ports.loading import Layout, Network, Table
 
 # What a config may say without changing the encoder.
 UNREAD = (
@@ -92,6 +86,7 @@ class TextConfig:
 def text_config(config: Mapping[str, Any]) -> TextConfig:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  check_parts(values, 'd_model', 'encoder_attention_heads')
   dim = values.pop('d_model')
   return TextConfig(hidden_size=dim, **take(TextConfig, values))
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
 from ports.convolutions import Conv
 from ports.layers import (
   LayerNorm,
@@ -37,13 +38,7 @@ from ports.layers import (
   select,
   split_heads,
 )
-from ports.loading import (
-  TRANSFORMERS_FIELDS,
-  Layout,
-  Network,
-  read_config,
-  take,
-)
+from ports.loading import Layout, Network
 
 Parts = list[tuple[str, Float[Array, 'batch time _']]]
 
@@ -90,6 +85,7 @@ class Config:
 def read(config: Mapping[str, Any]) -> Config:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  check_parts(values, 'd_model', 'encoder_attention_heads')
   return Config(**take(Config, values))
 
 

@@ -130,7 +130,8 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
     shared = (['run'], ['verdicts'], ['matching'])
     return [name] if target[2:] not in shared else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
-    shared = {'loading', 'checkpoints', 'layers', 'convolutions', 'parallel'}
+    shared = {'loading', 'configs', 'checkpoints', 'layers'}
+    shared |= {'convolutions', 'parallel'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())
     return [name] if target[1] not in allowed else []
   return []

@@ -4,6 +4,7 @@ Each takes a random.Random and the bytes of a whole file, and returns others.
 """
 
 import gzip
+import io
 import json
 import random
 import re
@@ -11,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from tests.ports.checkpoints import mutations
+from tests.ports.checkpoints import mutations, saved
 
 Damage = Callable[[random.Random, bytes], bytes]
 
@@ -50,14 +51,18 @@ TAR_SIZES = (
 TAR_FIELDS = {
   'name': (0, 100, TAR_NAMES),
   'size': (124, 12, TAR_SIZES),
-  'kind': (156, 1, (b'1', b'2', b'3', b'5', b'6', b'7', b'x', b'g', b'S')
-           + (b'L', b'K', b'V', b'\0', b'\xff')),
+  'kind': (156, 1, tuple(bytes([b]) for b in b'123567xgSLKV\0\xff')),
   'link': (157, 100, TAR_NAMES),
   'prefix': (345, 155, TAR_NAMES),
   # Of an old GNU sparse member: places, and the size that it claims.
   'sparse': (386, 109, (struct.pack('12s12s', b'77777777777', b'00000000001'),
                         b'\xff' * 109)),
 }  # fmt: skip
+CALLED = (
+  *(('posix', 'system'), ('os', 'system'), ('builtins', 'eval')),
+  *(('builtins', 'exec'), ('subprocess', 'call'), ('torch', 'load')),
+  *(('fairseq', 'os.system'), ('torch._utils', '_rebuild_tensor_v2.x')),
+)
 PAX = (
   *('path=../../escaped.wav', 'size=99999999999', 'size=-1', 'size=x', 'path='),
   *('GNU.sparse.size=99999999999\n30 GNU.sparse.map=0,1', 'linkpath=/etc'),
@@ -162,15 +167,9 @@ def inside(damage: Damage) -> Damage:
 
 def calling(rng: random.Random, data: bytes) -> bytes:
   """An archive of torch.save whose pickle also calls something."""
-  from tests.ports.checkpoints import saved
-
-  found = saved.contents(_file(data))
+  found = saved.contents(io.BytesIO(data))
   name = next(name for name in found if name.endswith('data.pkl'))
-  module, function = rng.choice(
-    (('posix', 'system'), ('os', 'system'), ('builtins', 'eval'))
-    + (('builtins', 'exec'), ('subprocess', 'call'), ('torch', 'load'))
-    + (('fairseq', 'os.system'), ('torch._utils', '_rebuild_tensor_v2.x'))
-  )
+  module, function = rng.choice(CALLED)
   argument = b'V__import__("os").mkdir("/tmp/called")\n'
   call = f'c{module}\n{function}\n('.encode() + argument + b'tR'
   if rng.random() < 0.3:
@@ -181,12 +180,6 @@ def calling(rng: random.Random, data: bytes) -> bytes:
   at = rng.choice(starts)
   changed = pickled[:at] + call + rng.choice((b'', b'0')) + pickled[at:]
   return saved.archive(found | {name: changed})
-
-
-def _file(data):
-  import io
-
-  return io.BytesIO(data)
 
 
 def _anywhere(rng, data):

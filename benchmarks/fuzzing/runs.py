@@ -126,6 +126,6 @@ READERS = {
     10, make_run, _verdicts, (Way('findings.parquet', damage.anything),)
   ),
   'tile of scores': Reader(
-    10, make_tile, _tile, (Way('tile.npz', damage.anything),)
+    10, make_tile, _tile, (Way('tile.npz', damage.anything, summed=True),)
   ),
 }

@@ -7,11 +7,20 @@ found is never out of date.
 import hashlib
 import importlib.metadata
 import io
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
+
+# What NumPy and zipfile raise where a file is damaged.
+DAMAGED = (
+  *(OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error),
+  *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def digest(*parts: Any) -> str:
@@ -30,12 +39,15 @@ def digest(*parts: Any) -> str:
 
 
 def load(folder: epath.Path, name: str) -> dict[str, np.ndarray] | None:
-  """The arrays of a finished tile, or None."""
+  """The arrays of a finished tile; None if it is not there, or damaged."""
   path = folder / f'{name}.npz'
   if not path.exists():
     return None
-  with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-    return dict(found)
+  try:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+      return dict(found)
+  except DAMAGED:
+    return None
 
 
 def save(
