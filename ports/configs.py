@@ -60,7 +60,11 @@ def read_config(
       'config.json asks for what this port does not handle:\n  '
       + '\n  '.join(problems)
     )
-  return {name: config.get(name, value) for name, value in defaults.items()}
+  values = {name: config.get(name, value) for name, value in defaults.items()}
+  return {
+    name: float(value) if isinstance(defaults[name], float) else value
+    for name, value in values.items()
+  }
 
 
 def fault(name: str, value: Any, like: Any) -> str:

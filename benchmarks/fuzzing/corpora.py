@@ -207,6 +207,7 @@ READERS = {
       Way('m.tsv', damage.table),
       Way('m.tsv', damage.table),
     ),
+    ('/etc/passwd',),  # as the audio of a row
   ),
   'manifest, JSON lines': Reader(
     90,

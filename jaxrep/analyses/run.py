@@ -224,7 +224,7 @@ def _is_plan(found: Any) -> bool:
     and all(
       _is_names(names)
       for one in covered
-      for names in (one.get('text', []), one.get('speech', []))
+      for names in (one.get('text'), one.get('speech'))
     )
     and _is_names(found.get('compared_languages', []))
     and isinstance(found.get('measures', {}), dict)
