@@ -171,8 +171,8 @@ def test_damage_that_only_a_parser_sees_is_named(tmp_path):
   with pytest.raises(InputError, match=r'tokens\.json: lists no `langs`'):
     nllb(folder=tmp_path).encode(['a'], 'eng_Latn')
   for name, text in (
-    ('added_tokens.json', '{"__eng__": "x"}'),
-    ('tokenizer_config.json', '{"bos_token": 1}'),
+    ('added_tokens.json', '{"__eng__": "x", "__fra__": 152}'),
+    ('special_tokens_map.json', '{"bos_token": 1}'),
     ('tokenizer_config.json', '[' * 100_000),
   ):
     path = tmp_path / name
