@@ -59,6 +59,7 @@ _INPUTS = flags.DEFINE_integer('inputs', 100_000, 'Of all readers together.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all changes.')
 _READER = flags.DEFINE_string('reader', '', 'One alone; writes no row.')
 _ONLY = flags.DEFINE_integer('only', -1, 'One input alone, by its number.')
+_NOTE = flags.DEFINE_string('note', '', 'What the row is of.')
 _RESULTS = flags.DEFINE_string(
   'results',
   str(pathlib.Path(__file__).parent / 'results'),
@@ -303,6 +304,7 @@ def row(
   return {
     'benchmark': 'fuzz',
     'date': datetime.date.today().isoformat(),
+    'note': _NOTE.value,
     'inputs': sum(sum(counts.values()) for counts in outcomes.values()),
     'findings': sum(kinds.values()),
     'kinds': dict(kinds),
