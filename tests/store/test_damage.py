@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from jaxrep import store
@@ -28,6 +29,15 @@ def test_other_rows_than_the_states_are_of(folder):
   rows[2], rows[3] = rows[3], rows[2]
   (folder / 'rows.parquet').write_bytes(rows_lib.encode(rows))
   with pytest.raises(InputError, match=r'rows\.parquet: its rows are not'):
+    view(folder)
+
+
+def test_rows_of_other_columns(folder):
+  path = folder / 'rows.parquet'
+  table = pq.read_table(path)
+  names = [name.replace('recording', 'recor') for name in table.column_names]
+  pq.write_table(table.rename_columns(names), path)
+  with pytest.raises(InputError, match=r'rows\.parquet: '):
     view(folder)
 
 
