@@ -17,6 +17,8 @@ Ids = list[list[int]]
 # The hub's tokenizers of 98 languages call Standard Malay by the code of
 # colloquial Malay; the token that the model was trained with is the same.
 _ALSO = {'zsm': 'zlm'}
+# What transformers and json raise of a file that is not what it should be.
+_DAMAGED = (OSError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 class Seamless:
@@ -41,7 +43,7 @@ class Seamless:
       raise InputError(f'{self._source.name} holds no tokenizer.')
     try:
       return transformers.SeamlessM4TTokenizer.from_pretrained(found[0].parent)
-    except (OSError, ValueError) as error:
+    except _DAMAGED as error:
       raise InputError(
         f'No tokenizer could be read from {self._source.name} ({error}).'
       ) from error
@@ -104,7 +106,7 @@ class Nllb:
     if listed:
       try:
         codes = tuple(map(str, json.loads(listed.read_text())['langs']))
-      except (OSError, ValueError, KeyError, TypeError) as error:
+      except (*_DAMAGED, KeyError) as error:
         raise InputError(f'{listed}: lists no `langs` ({error}).') from error
     first = self._pieces.get_piece_size() + 1
     return {code: first + i for i, code in enumerate(codes)}

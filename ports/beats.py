@@ -34,6 +34,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports.attention import Bias, attention, split_heads
+from ports.configs import ConfigError, check_parts, read_config
 from ports.layers import (
   LayerNorm,
   Linear,
@@ -44,7 +45,7 @@ from ports.layers import (
   wide,
   zero_padding,
 )
-from ports.loading import ConfigError, Layout, Network, read_config
+from ports.loading import Layout, Network
 
 PATCH = 16
 BINS = 128
@@ -95,11 +96,14 @@ def read(config: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: It leaves a field out, or asks for what is not handled.
   """
-  sizes = {field.name: None for field in dataclasses.fields(Config)}
+  sizes = {field.name: 1 for field in dataclasses.fields(Config)}
   missing = [name for name in (*sizes, *REQUIRED) if name not in config]
   if missing:
     raise ConfigError(f'cfg leaves out {", ".join(missing)}.')
-  return Config(**read_config(config, sizes, REQUIRED, UNREAD))
+  values = read_config(config, sizes, REQUIRED, UNREAD)
+  check_parts(values, 'encoder_embed_dim', 'encoder_attention_heads')
+  check_parts(values, 'encoder_embed_dim', 'conv_pos_groups')
+  return Config(**values)
 
 
 class PatchEmbedding(nnx.Module):

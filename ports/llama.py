@@ -31,15 +31,18 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports.attention import attention, split_heads
-from ports.layers import RMSNorm, Tap, TapSpec, select, wide
-from ports.loading import (
+from ports.configs import (
   TRANSFORMERS_FIELDS,
   ConfigError,
-  Layout,
-  Network,
+  check_parts,
+  fault,
   read_config,
+  short,
   take,
+  whole,
 )
+from ports.layers import RMSNorm, Tap, TapSpec, select, wide
+from ports.loading import Layout, Network
 from ports.parallel import (
   ColumnEmbed,
   ColumnLinear,
@@ -116,13 +119,24 @@ class Config:
 def read(config: Mapping[str, Any]) -> Config:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
-  rope = values['rope_parameters'] or {}
-  if rope.get('rope_type', 'default') != 'default':
-    raise ConfigError(f'rope_parameters={rope!r}: only the default is handled.')
+  rope = values['rope_parameters']
+  rope = {} if rope is None else rope
+  kind = rope.get('rope_type', 'default') if isinstance(rope, Mapping) else rope
+  theta = kind == 'default' and rope.get('rope_theta', values['rope_theta'])
+  if kind != 'default' or fault('rope_theta', theta, 1.0):
+    raise ConfigError(
+      f'rope_parameters={short(repr(rope))}: only the default is handled.'
+    )
   heads = values['num_attention_heads']
-  values['rope_theta'] = float(rope.get('rope_theta', values['rope_theta']))
-  values['num_key_value_heads'] = values['num_key_value_heads'] or heads
-  values['head_dim'] = values['head_dim'] or values['hidden_size'] // heads
+  values['rope_theta'] = float(theta)
+  if values['num_key_value_heads'] is None:
+    values['num_key_value_heads'] = heads
+  if values['head_dim'] is None:
+    check_parts(values, 'hidden_size', 'num_attention_heads')
+    values['head_dim'] = values['hidden_size'] // heads
+  for name in ('num_key_value_heads', 'head_dim'):
+    whole(name, values[name])
+  check_parts(values, 'num_attention_heads', 'num_key_value_heads')
   return Config(**take(Config, values))
 
 

@@ -4,7 +4,6 @@ Every parameter is filled, every key of the checkpoint is used or ignored by
 name with a reason, every shape is equal; else one error lists all of it.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,10 +26,6 @@ from ports.layers import (
 from ports.parallel import ColumnEmbed, ColumnLinear, LoraLinear, RowLinear
 
 Table = tuple[tuple[str, str], ...]
-
-
-class ConfigError(CheckpointError):
-  """A config value that the port does not handle."""
 
 
 class MismatchError(CheckpointError):
@@ -340,53 +335,3 @@ def draw(leaf: Leaf, seed: int) -> np.ndarray:
   entropy = [seed, *leaf.key.encode()]
   normal = np.random.default_rng(entropy).standard_normal(leaf.shape)
   return (normal / np.sqrt(fan_in)).astype(np.float32)
-
-
-# Fields that transformers writes into every config.json.
-TRANSFORMERS_FIELDS = (
-  r'^(_name_or_path|architectures|torch_dtype|dtype|transformers_version)$',
-  r'^(chunk_size_feed_forward|id2label|label2id|problem_type|return_dict)$',
-  r'^(is_encoder_decoder|tie_word_embeddings|use_cache)$',
-  r'^(output_attentions|output_hidden_states|task_specific_params)$',
-)
-
-
-def read_config(
-  config: Mapping[str, Any],
-  defaults: Mapping[str, Any],
-  required: Mapping[str, Any],
-  unread: tuple[str, ...],
-) -> dict[str, Any]:
-  """The values of `defaults`, as the config has them.
-
-  A required value may be a pattern, for fields that describe in words.
-
-  Raises:
-    ConfigError: Lists fields that are in none of the tables, and fields whose
-      value is not the required one.
-  """
-  problems = []
-  for name, value in config.items():
-    if name in required:
-      if not _is(value, required[name]):
-        problems.append(f'{name}={value!r}: only {required[name]!r} is handled')
-    elif name not in defaults and not any(re.search(p, name) for p in unread):
-      problems.append(f'{name}={value!r}: unknown')
-  if problems:
-    raise ConfigError(
-      'config.json asks for what this port does not handle:\n  '
-      + '\n  '.join(problems)
-    )
-  return {name: config.get(name, value) for name, value in defaults.items()}
-
-
-def _is(value: Any, required: Any) -> bool:
-  if isinstance(required, re.Pattern):
-    return isinstance(value, str) and bool(required.fullmatch(value))
-  return value == required
-
-
-def take(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-  """The values that are fields of a config class."""
-  names = {field.name for field in dataclasses.fields(cls)}
-  return {name: value for name, value in values.items() if name in names}

@@ -27,15 +27,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports.attention import attention, split_heads
+from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
 from ports.layers import LayerNorm, Linear, Tap, TapSpec, select, sinusoid
-from ports.loading import (
-  TRANSFORMERS_FIELDS,
-  Layout,
-  Network,
-  Table,
-  read_config,
-  take,
-)
+from ports.loading import Layout, Network, Table
 
 # What a config may say without changing the encoder.
 UNREAD = (
@@ -84,6 +78,7 @@ class TextConfig:
 def text_config(config: Mapping[str, Any]) -> TextConfig:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  check_parts(values, 'd_model', 'encoder_attention_heads')
   dim = values.pop('d_model')
   return TextConfig(hidden_size=dim, **take(TextConfig, values))
 

@@ -26,8 +26,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ports.attention import attention, split_heads
+from ports.configs import check_parts, read_config, take
 from ports.layers import LayerNorm, Linear, TapSpec, gelu
-from ports.loading import Table, read_config, take
+from ports.loading import Table
 
 Parts = list[tuple[str, Float[Array, '#window query dim']]]
 
@@ -58,6 +59,7 @@ def read(config: Mapping[str, Any], encoder_width: int) -> Config:
   """From a table of sizes; `encoder_width` in it has to be the one given."""
   required = REQUIRED | {'encoder_width': encoder_width}
   values = read_config(config, DEFAULTS, required, ())
+  check_parts(values, 'hidden_size', 'heads')
   return Config(encoder_width=encoder_width, **take(Config, values))
 
 

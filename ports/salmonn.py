@@ -38,6 +38,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports import beats, llama, qformer, whisper
+from ports.configs import ConfigError, fault, read_config, short
 from ports.layers import (
   AdaptorParameters,
   LayerNorm,
@@ -47,7 +48,7 @@ from ports.layers import (
   select,
   zero_padding,
 )
-from ports.loading import ConfigError, Layout, Network, Table, read_config
+from ports.loading import Layout, Network, Table
 
 # A config.json beside SALMONN's own file; the released ones have none.
 UNREAD = (
@@ -92,6 +93,8 @@ def text_config(config: Mapping[str, Any]) -> llama.Config:
   scale = values['scaling']
   if scale is None:
     scale = values['alpha'] / values['r']
+  elif why := fault('scaling', scale, 1.0):
+    raise ConfigError(f'lora: scaling={short(repr(scale))}: {why}.')
   lora = llama.Lora(rank=values['r'], scale=float(scale))
   return dataclasses.replace(llama.read(config['llm']), lora=lora)
 
@@ -117,11 +120,7 @@ def speech_config(config: Mapping[str, Any]) -> SpeechConfig:
 
 def _connector(config: Mapping[str, Any]) -> dict[str, Any]:
   tables: dict[str, Any] = {'qformer': {}, 'window': {}, 'lora': {}}
-  read = read_config(config['connector'], tables, {}, UNREAD)
-  for name, table in read.items():
-    if not isinstance(table, Mapping):
-      raise ConfigError(f'{name}={table!r}: a table of fields is needed.')
-  return read
+  return read_config(config['connector'], tables, {}, UNREAD)
 
 
 class TextEncoder(nnx.Module):

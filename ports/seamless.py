@@ -39,6 +39,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import conformer, nllb
+from ports.configs import (
+  TRANSFORMERS_FIELDS,
+  ConfigError,
+  check_parts,
+  read_config,
+  take,
+)
 from ports.convolutions import Conv
 from ports.layers import (
   AdaptorParameters,
@@ -50,14 +57,7 @@ from ports.layers import (
   select,
   zero_padding,
 )
-from ports.loading import (
-  TRANSFORMERS_FIELDS,
-  ConfigError,
-  Layout,
-  Network,
-  read_config,
-  take,
-)
+from ports.loading import Layout, Network
 
 # What a config may say without changing these two encoders.
 UNREAD = (
@@ -141,6 +141,7 @@ def text_config(
 ) -> nllb.TextConfig:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, version.defaults, version.required, UNREAD)
+  check_parts(values, 'hidden_size', 'encoder_attention_heads')
   return nllb.TextConfig(
     **take(nllb.TextConfig, values),
     first_position=values['pad_token_id'] + 1,
@@ -152,6 +153,7 @@ def speech_config(
 ) -> SpeechConfig:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, version.defaults, version.required, UNREAD)
+  check_parts(values, 'hidden_size', 'speech_encoder_attention_heads')
   kernel, stride = values['adaptor_kernel_size'], values['adaptor_stride']
   if kernel != stride or kernel % 2:
     raise ConfigError(

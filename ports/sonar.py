@@ -34,6 +34,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ports import conformer, nllb, pooler
+from ports.configs import check_parts, read_config, whole
 from ports.layers import (
   AdaptorParameters,
   Tap,
@@ -44,7 +45,7 @@ from ports.layers import (
   wide,
   zero_padding,
 )
-from ports.loading import ConfigError, Layout, Network, read_config
+from ports.loading import Layout, Network
 
 # A config.json beside a '.pt' names sizes as fairseq2 does. The released files
 # have none: what it leaves out has the released size.
@@ -116,6 +117,10 @@ def text_config(config: Mapping[str, Any]) -> nllb.TextConfig:
     return dataclasses.replace(sizes, max_tokens=limit)
   unread = (NOTES, r'^pad_idx_in_batches$')
   values = read_config(config, TEXT_SIZES, TEXT_REQUIRED, unread)
+  check_parts(values, 'model_dim', 'num_heads')
+  limit = values['max_source_positions'] + SPECIALS
+  if values['max_tokens'] is not None:
+    limit = whole('max_tokens', values['max_tokens'])
   return nllb.TextConfig(
     vocab_size=values['vocab_size'],
     hidden_size=values['model_dim'],
@@ -123,8 +128,7 @@ def text_config(config: Mapping[str, Any]) -> nllb.TextConfig:
     encoder_attention_heads=values['num_heads'],
     encoder_ffn_dim=values['ffn_inner_dim'],
     scale_embedding=values['scale_embedding'],
-    max_tokens=values['max_tokens']
-    or values['max_source_positions'] + SPECIALS,
+    max_tokens=limit,
   )
 
 
@@ -137,15 +141,14 @@ def speech_config(config: Mapping[str, Any]) -> SpeechConfig:
   epsilons = {'layer_norm_eps': 1e-5, 'batch_norm_eps': 1e-5}
   parts = ('conformer', 'pooler', 'fbank')
   read = read_config(config, {p: {} for p in parts}, epsilons, (NOTES,))
-  for part in parts:
-    if not isinstance(read[part], Mapping):
-      raise ConfigError(f'{part}={read[part]!r}: a table of fields is needed.')
   unread = (r'^(max_seq_len|pad_idx|standardize)$',)
   frames = read_config(
     read['conformer'], CONFORMER_SIZES, CONFORMER_REQUIRED, unread
   )
   reader = read_config(read['pooler'], POOLER_SIZES, POOLER_REQUIRED, unread)
   read_config(read['fbank'], {}, FBANK_REQUIRED, unread)
+  check_parts(frames, 'model_dim', 'num_heads')
+  check_parts({**frames, **reader}, 'model_dim', 'num_heads')
   return SpeechConfig(
     hidden_size=frames['model_dim'],
     speech_encoder_layers=frames['num_layers'],

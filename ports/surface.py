@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ports.configs import read_config
 from ports.layers import Tap, TapSpec, one_step
-from ports.loading import Network, read_config
+from ports.loading import Network
 
 FIELDS = ('features', 'buckets', 'orders')
 

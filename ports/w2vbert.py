@@ -12,13 +12,14 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports import conformer, nllb
+from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config
 from ports.layers import (
   Tap,
   TapSpec,
   by_depth,
   select,
 )
-from ports.loading import TRANSFORMERS_FIELDS, Layout, Network, read_config
+from ports.loading import Layout, Network
 
 # What a config may say without changing the states that are read.
 UNREAD = (
@@ -62,6 +63,7 @@ OURS = {
 def speech_config(config: Mapping[str, Any]) -> conformer.SpeechConfig:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  check_parts(values, 'hidden_size', 'num_attention_heads')
   return conformer.SpeechConfig(
     **{OURS.get(name, name): value for name, value in values.items()}
   )

@@ -28,15 +28,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports.attention import attention, split_heads
+from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
 from ports.convolutions import Conv
 from ports.layers import LayerNorm, Linear, Tap, TapSpec, gelu, select
-from ports.loading import (
-  TRANSFORMERS_FIELDS,
-  Layout,
-  Network,
-  read_config,
-  take,
-)
+from ports.loading import Layout, Network
 
 Parts = list[tuple[str, Float[Array, 'batch time _']]]
 
@@ -83,6 +78,7 @@ class Config:
 def read(config: Mapping[str, Any]) -> Config:
   """From the hub's config.json; refuses what the port does not handle."""
   values = read_config(config, DEFAULTS, REQUIRED, UNREAD)
+  check_parts(values, 'd_model', 'encoder_attention_heads')
   return Config(**take(Config, values))
 
 

@@ -1,5 +1,8 @@
 """Runs `run.py` as people do, in a process of its own."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +34,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
+  """In a copy of a process that has imported all; with changes in a new one."""
+  if not changes:
+    return _forked(*arguments)
   return subprocess.run(
     line(*arguments),
     env=environment(**changes),
@@ -38,6 +44,37 @@ def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
     text=True,
     check=False,
   )
+
+
+def _forked(*arguments: str) -> subprocess.CompletedProcess:
+  with tempfile.TemporaryDirectory() as folder:
+    output, errors = Path(folder, 'output'), Path(folder, 'errors')
+    server = _server()
+    asked = json.dumps([arguments, str(output), str(errors)])
+    print(asked, file=server.stdin, flush=True)
+    code = int(server.stdout.readline())
+    texts = output.read_text(), errors.read_text()
+  return subprocess.CompletedProcess(line(*arguments), code, *texts)
+
+
+@functools.cache
+def _server() -> subprocess.Popen:
+  """What `tests.forked` says of itself; its environment is that of a run."""
+  # As run.py sets them for itself, where it starts anew.
+  of_run = {
+    'OPENBLAS_NUM_THREADS': '1',
+    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+  }
+  server = subprocess.Popen(
+    [sys.executable, '-m', 'tests.forked'],
+    env=environment(**of_run),
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  atexit.register(server.communicate)  # ends it
+  return server
 
 
 def succeed(*arguments: str, **changes: str) -> str:

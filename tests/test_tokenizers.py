@@ -163,3 +163,22 @@ def test_llama_puts_a_prompt_around_every_item():
       ]
       assert ours.frame == 1 + len(before) + len(after)
   assert llama().frame == 1
+
+
+def test_damage_that_only_a_parser_sees_is_named(tmp_path):
+  checkpoint.save_tokenizer(tmp_path)
+  (tmp_path / 'tokens.json').write_text('[' * 100_000)
+  with pytest.raises(InputError, match=r'tokens\.json: lists no `langs`'):
+    nllb(folder=tmp_path).encode(['a'], 'eng_Latn')
+  for name, text in (
+    ('added_tokens.json', '{"__eng__": "x", "__fra__": 152}'),
+    ('special_tokens_map.json', '{"bos_token": 1}'),
+    ('tokenizer_config.json', '[' * 100_000),
+  ):
+    path = tmp_path / name
+    whole = path.read_text()
+    path.write_text(text)
+    seamless = tokenizers.Seamless(open_source(str(tmp_path)), {})
+    with pytest.raises(InputError, match=f'from {tmp_path}'):
+      seamless.encode(['a'], 'eng')
+    path.write_text(whole)

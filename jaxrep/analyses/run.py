@@ -194,14 +194,49 @@ def _group(run: Run, level: str, language: str) -> str:
   return language if level == 'language' else 'all'
 
 
-def _read_definition(path: epath.Path) -> dict[str, Any]:
+def read_plan(path: epath.Path) -> dict[str, Any]:
+  """What plan.json says, before or after the comparison.
+
+  Raises:
+    InputError: it is damaged.
+  """
+  again = f'run `python run.py extract --workdir={path.parent}` again.'
   try:
     definition = json.loads(path.read_text())
-  except ValueError as error:
-    raise InputError(
-      f'{path} is not valid JSON ({error}): run `python run.py extract '
-      f'--workdir={path.parent}` again.'
-    ) from error
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f'{path} is not valid JSON ({error}): {again}') from error
+  if not _is_plan(definition):
+    raise InputError(f'{path} is no plan of a run: {again}')
+  return definition
+
+
+def _is_plan(found: Any) -> bool:
+  """Whether fields that every stage reads are of their kind."""
+  models = found.get('models') if isinstance(found, dict) else None
+  if not isinstance(models, dict):
+    return False
+  covered = [
+    model.get('languages') if isinstance(model, dict) else None
+    for model in models.values()
+  ]
+  return (
+    all(isinstance(one, dict) for one in covered)
+    and all(
+      _is_names(names)
+      for one in covered
+      for names in (one.get('text'), one.get('speech'))
+    )
+    and _is_names(found.get('compared_languages', []))
+    and isinstance(found.get('measures', {}), dict)
+  )
+
+
+def _is_names(value: Any) -> bool:
+  return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def _read_definition(path: epath.Path) -> dict[str, Any]:
+  definition = read_plan(path)
   if not {'measures', 'compared_languages'} <= set(definition):
     raise InputError(
       f'{path} is newer than the scores beside it: run `python run.py compare '
@@ -219,8 +254,9 @@ def _read_scores(path: epath.Path) -> pa.Table:
   again = f'run `python run.py compare --workdir={path.parent}` again.'
   try:
     with path.open('rb') as file:
-      scores = pq.read_table(file)
-  except (pa.ArrowInvalid, OSError) as error:
+      scores = pq.read_table(file, page_checksum_verification=True)
+      scores.validate(full=True)
+  except (pa.ArrowException, OSError) as error:
     raise InputError(f'{path} cannot be read ({error}): {again}') from error
   missing = [name for name in COLUMNS if name not in scores.column_names]
   if missing:

@@ -17,6 +17,8 @@ _SAME = (
   *('n', 'languages', 'verdict'),
 )
 
+_COLUMNS = (*_SAME, 'k_min', 'k_max', 'note', 'calibrated_effect')
+
 
 def read(workdir: epath.PathLike) -> tuple[Verdict, ...]:
   """The verdicts of a working folder, none before the job has run."""
@@ -35,10 +37,14 @@ def rows(workdir: epath.PathLike, name: str) -> list[dict[str, Any]]:
   again = f'run `python run.py findings --workdir={workdir}` again.'
   try:
     with path.open('rb') as file:
-      found = pq.read_table(file).to_pylist()
-  except (pa.ArrowInvalid, OSError) as error:
+      table = pq.read_table(file, page_checksum_verification=True)
+      found = table.to_pylist()
+  except (pa.ArrowException, OSError, ValueError) as error:
     raise InputError(f'{path} cannot be read ({error}): {again}') from error
-  unknown = {row['finding'] for row in found} - set(FINDINGS)
+  missing = [name for name in _COLUMNS if name not in table.column_names]
+  if missing:
+    raise InputError(f'{path} lacks the columns {", ".join(missing)}: {again}')
+  unknown = {str(row['finding']) for row in found} - set(FINDINGS)
   if unknown:
     raise InputError(
       f'{path} has findings of another version ({", ".join(sorted(unknown))}): '

@@ -28,11 +28,10 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import Float
 
 from jaxrep import languages
-from jaxrep.data import fleurs_builder, hub
+from jaxrep.data import fleurs_builder, fleurs_records, hub
 from jaxrep.data.fleurs_builder import Entry
 from jaxrep.types import (
   CorpusOptions,
@@ -111,10 +110,10 @@ class FleursCorpus:
   def waveform(self, example: Example) -> Float[np.ndarray, ' sample']:
     """Mono float32 at 16 kHz; raises InputError where it cannot be read."""
     language, split, file = example.audio.split('/')
-    positions, records = self._records(language, split)
     try:
-      return np.array(records[positions[file]]['audio'])
-    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+      positions, records = self._records(language, split)
+      return records.read(positions[file], file)
+    except fleurs_records.DAMAGED as error:
       folder, _ = self._prepared(language, split)
       raise InputError(
         f'{example.audio} cannot be read from {folder}; delete that folder and '
@@ -159,8 +158,7 @@ class FleursCorpus:
   def _open(self, language: str, split: str):
     folder, entries = self._prepared(language, split)
     positions = {e.file: e.position for e in entries if e.position >= 0}
-    records = tfds.builder_from_directory(folder).as_data_source(split)
-    return positions, records
+    return positions, fleurs_records.Records(folder, split)
 
   def _folder(self, language: str, split: str) -> pathlib.Path:
     return fleurs_builder.prepared_folder(self._place, f'{language}.{split}')

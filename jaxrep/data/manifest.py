@@ -25,6 +25,7 @@ error even where bad examples are skipped: it has no name to be listed under.
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -264,7 +265,7 @@ def _jsonl(
   for where, line in lines:
     try:
       fields = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
       raise InputError(f'{where}: is not JSON ({error}).') from error
     if not isinstance(fields, dict):
       raise InputError(f'{where}: is not a JSON object.')
@@ -301,12 +302,15 @@ def _row(path: pathlib.Path, where: str, fields: Mapping[str, object]) -> _Row:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
       raise InputError(f'{where}: {name} must be a string.')
     values[name] = str(value).strip()
+    if values[name].encode(errors='ignore').decode() != values[name]:
+      raise InputError(f'{where}: {name} holds half of a character.')
   for name in ('id', 'language'):
     if not values[name]:
       raise InputError(f'{where}: has no {name}.')
   samples = values['samples'] or '0'
-  if not (samples.isascii() and samples.isdecimal()):
-    raise InputError(f'{where}: samples must be a whole number.')
+  digits = samples.isascii() and samples.isdecimal() and len(samples) < 10
+  if not digits:
+    raise InputError(f'{where}: samples must be a whole number below 10⁹.')
   try:
     language = languages.canonical(values['language'])
   except InputError as error:
@@ -319,6 +323,6 @@ def _row(path: pathlib.Path, where: str, fields: Mapping[str, object]) -> _Row:
 
 
 def _length(row: _Row) -> int:
-  if row.samples and pathlib.Path(row.audio).is_file():
+  if row.samples and os.path.isfile(row.audio):
     return row.samples
   return waveform.probe(row.audio)

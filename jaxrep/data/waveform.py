@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 import re
 
 import numpy as np
@@ -23,6 +22,8 @@ _WINDOW = SAMPLE_RATE // 10
 _CUT_WAV = re.compile(r'^data : (\d+) \(should be (\d+)\)', re.MULTILINE)
 _CUT_OGG = 'Last page lacks an end-of-stream bit'
 _PIPED = 0x7FFFF000
+_RATES = range(1_000, 1_000_001)
+_PIECE = 1 << 22  # samples of all channels
 
 
 def read(file: Source, name: str = '') -> Float32[np.ndarray, ' sample']:
@@ -41,14 +42,12 @@ def read(file: Source, name: str = '') -> Float32[np.ndarray, ' sample']:
   with _open(file, name) as sound:
     _check(sound, name)
     try:
-      frames = sound.read(dtype='float32', always_2d=True)
+      waveform = _first_channel(sound)
     except soundfile.SoundFileError as error:
       raise InputError(f'{name}: is damaged ({error}).') from error
     rate, length = sound.samplerate, sound.frames
-  if len(frames) != length:
-    raise InputError(f'{name}: only {len(frames)} of {length} samples read.')
-  # Float files are read as float: libsndfile gives silence for them as int16.
-  waveform = np.ascontiguousarray(frames[:, 0])
+  if len(waveform) != length:
+    raise InputError(f'{name}: only {len(waveform)} of {length} samples read.')
   if not np.isfinite(waveform).all():
     raise InputError(f'{name}: holds NaN or infinite samples.')
   if rate == SAMPLE_RATE:
@@ -86,14 +85,24 @@ def _name(file: Source, name: str) -> str:
 def _open(file: Source, name: str) -> soundfile.SoundFile:
   if isinstance(file, bytes):
     file = io.BytesIO(file)
-  elif (
-    isinstance(file, (str, os.PathLike)) and not pathlib.Path(file).is_file()
-  ):
+  elif isinstance(file, (str, os.PathLike)) and not os.path.isfile(file):
     raise InputError(f'{name}: there is no such audio file.')
   try:
     return soundfile.SoundFile(file)
   except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
     raise InputError(f'{name}: is not an audio file ({error}).') from error
+
+
+def _first_channel(
+  sound: soundfile.SoundFile,
+) -> Float32[np.ndarray, ' sample']:
+  """Piece by piece: a header may claim more than there is memory for."""
+  pieces = [np.empty(0, np.float32)]
+  most = max(1, _PIECE // sound.channels)
+  # Float files are read as float: libsndfile gives silence for them as int16.
+  while len(read := sound.read(most, dtype='float32', always_2d=True)):
+    pieces.append(read[:, 0].copy())
+  return np.concatenate(pieces)
 
 
 def _check(sound: soundfile.SoundFile, name: str) -> None:
@@ -103,3 +112,8 @@ def _check(sound: soundfile.SoundFile, name: str) -> None:
     raise InputError(f'{name}: the file is cut short; replace it.')
   if not sound.frames:
     raise InputError(f'{name}: holds no samples.')
+  if sound.samplerate not in _RATES:
+    raise InputError(
+      f'{name}: claims {sound.samplerate} samples a second, which no speech '
+      'has; replace it.'
+    )

@@ -13,6 +13,7 @@ from etils import epath
 
 import jaxrep
 from jaxrep import files, languages, models
+from jaxrep.analyses.run import read_plan
 from jaxrep.data import open_corpus
 from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs import encoders
@@ -80,13 +81,18 @@ def write(plan: Plan, workdir: str) -> None:
 
 
 def read(workdir: str) -> dict[str, Any]:
+  """plan.json of a working folder.
+
+  Raises:
+    InputError: it is missing or damaged.
+  """
   path = epath.Path(workdir) / 'plan.json'
   if not path.exists():
     raise InputError(
       f'{path} does not exist: run `python run.py extract --workdir={workdir}` '
       'first, with the models and the corpus.'
     )
-  return json.loads(path.read_text())
+  return read_plan(path)
 
 
 def _corpus_options(config: Selection) -> CorpusOptions:

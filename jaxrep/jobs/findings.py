@@ -144,5 +144,6 @@ def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
     columns = rows[name][0] if rows[name] else _NAMES
     schema = pa.schema([(column, kind(column)) for column in columns])
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows[name], schema), sink)
+    table = pa.Table.from_pylist(rows[name], schema)
+    pq.write_table(table, sink, write_page_checksum=True)
     files.write(epath.Path(workdir) / file, sink.getvalue().to_pybytes())

@@ -111,7 +111,9 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
     'dropped': _merged(definition['dropped'], scores.dropped),
   }
   sink = pa.BufferOutputStream()
-  pq.write_table(scores.table, sink, compression='zstd')
+  pq.write_table(
+    scores.table, sink, compression='zstd', write_page_checksum=True
+  )
   text = json.dumps(definition, indent=2, ensure_ascii=False)
   files.write(folder / 'scores.parquet', sink.getvalue().to_pybytes())
   files.write(folder / 'plan.json', text)

@@ -15,6 +15,8 @@ from etils import epath
 
 from jaxrep import files
 
+SUM = 16  # bytes behind the arrays, by which they are known to be whole
+
 
 def digest(*parts: Any) -> str:
   """A name for arrays, strings and whatever has a telling repr."""
@@ -32,12 +34,19 @@ def digest(*parts: Any) -> str:
 
 
 def load(folder: epath.Path, name: str) -> dict[str, np.ndarray] | None:
-  """The arrays of a finished tile, or None."""
+  """The arrays of a finished tile; None if it is not there, or damaged."""
   path = folder / f'{name}.npz'
   if not path.exists():
     return None
-  with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+  data = path.read_bytes()
+  if _sum(data[:-SUM]) != data[-SUM:]:
+    return None
+  with np.load(io.BytesIO(data[:-SUM]), allow_pickle=False) as found:
     return dict(found)
+
+
+def _sum(data: bytes) -> bytes:
+  return hashlib.blake2b(data, digest_size=SUM).digest()
 
 
 def save(
@@ -46,4 +55,5 @@ def save(
   """Writes a tile; it is there as a whole or not at all."""
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
+  buffer.write(_sum(buffer.getvalue()))
   files.write(folder / f'{name}.npz', buffer.getvalue())

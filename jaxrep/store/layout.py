@@ -36,6 +36,7 @@ FORMAT = 1
 
 Dtype = Literal['float32', 'float16', 'bfloat16']
 Locking = Literal['none', 'os']
+_DAMAGED = (ValueError, TypeError, RecursionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +102,12 @@ def entry_from_json(data: bytes, path: str) -> Entry:
     key, version = fields.pop('key'), fields.pop('format')
     fields['taps'] = tuple((name, dim) for name, dim in fields['taps'])
     entry = Entry(**fields)
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    whole = version == FORMAT and key == entry.key
+  except (*_DAMAGED, KeyError, AttributeError) as error:
     raise InputError(
       f'{path} cannot be read ({error}): delete its folder and run again.'
     ) from error
-  if version != FORMAT or key != entry.key:
+  if not whole:
     raise InputError(
       f'{path} was edited, or written by another version of jaxrep: use '
       'another --workdir, or delete that folder to compute it anew.'
@@ -181,12 +183,27 @@ def dropped_name(unit: int) -> str:
   return f'dropped/{unit}.json'
 
 
-def read_dropped(files: ts.KvStore, unit: int) -> dict[int, str]:
-  """Row index → reason of a unit's dropped rows; none if there is no file."""
+def read_dropped(files: ts.KvStore, entry: Entry, unit: int) -> dict[int, str]:
+  """Row index → reason of a unit's dropped rows; none if there is no file.
+
+  Raises:
+    InputError: The file is damaged.
+  """
   found = files.read(dropped_name(unit)).result()
   if found.state == 'missing':
     return {}
-  return {int(row): reason for row, reason in json.loads(found.value).items()}
+  try:
+    reasons = json.loads(found.value)
+    rows = {int(row): str(reason) for row, reason in reasons.items()}
+    if rows.keys() <= set(entry.unit_rows(unit)):
+      return rows
+    why = 'it names rows of another unit'
+  except (*_DAMAGED, AttributeError) as error:
+    why = str(error)
+  raise InputError(
+    f'{files.url}{dropped_name(unit)} cannot be read ({why}): delete its '
+    'folder and run again.'
+  )
 
 
 def remaining_units(files: ts.KvStore, entry: Entry) -> list[int]:
@@ -204,7 +221,7 @@ def remaining_units(files: ts.KvStore, entry: Entry) -> list[int]:
     unit
     for unit in missing
     if dropped_name(unit) not in keys
-    or len(read_dropped(files, unit)) < len(entry.unit_rows(unit))
+    or len(read_dropped(files, entry, unit)) < len(entry.unit_rows(unit))
   ]
 
 

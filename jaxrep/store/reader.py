@@ -143,6 +143,8 @@ class Store:
       )
     with layout.failing_as(f'Cannot read {path}rows.parquet', _ANEW):
       rows = rows_lib.decode(files.read('rows.parquet').result().value)
+      if rows_lib.digest(rows) != entry.rows_sha256:
+        raise ValueError('its rows are not those that the states are of')
     return _view(path, entry, files, rows, set(remaining), recordings)
 
   def _entry(self, name: str) -> layout.Entry:
@@ -173,7 +175,7 @@ def _view(
   units = [unit for unit in range(entry.units) if unit not in remaining]
   reasons = {}
   for unit in units:
-    reasons |= layout.read_dropped(files, unit)
+    reasons |= layout.read_dropped(files, entry, unit)
   there = itertools.chain.from_iterable(map(entry.unit_rows, units))
   order = sorted(
     (row for row in there if row not in reasons),

@@ -52,8 +52,8 @@ def encode(rows: Sequence[Row]) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Row, ...]:
-  """The rows of `rows.parquet`, in store order."""
-  table = pq.read_table(pa.BufferReader(data))
+  """The rows of `rows.parquet`, in store order; a ValueError if damaged."""
+  table = pq.read_table(pa.BufferReader(data)).cast(_SCHEMA)
   return tuple(_row(record) for record in table.to_pylist())
 
 

@@ -86,7 +86,7 @@ class Writer:
       return True
     _sweep(self.path)
     dropped = sum(
-      len(layout.read_dropped(self.files, unit))
+      len(layout.read_dropped(self.files, self.entry, unit))
       for unit in range(self.entry.units)
     )
     summary = {'key': self.entry.key, 'rows': len(self.rows)}

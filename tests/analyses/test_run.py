@@ -1,11 +1,14 @@
 """Loading a run, and the means that every analysis is made of."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jaxrep.analyses import run as runs
+from jaxrep.jobs import definition
 from jaxrep.types import InputError
 from tests.analyses import stored, synthetic
 
@@ -181,3 +184,40 @@ def test_a_store_that_lacks_a_compared_language_is_told(tmp_path):
   definition['compared_languages'] = ['eng']
   synthetic.write(tmp_path, definition, [])
   assert runs.load_run(tmp_path).stored('tiny', 'speech')
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'models': [1]},
+    {'models': {'tiny': True}},
+    {'models': {'tiny': {'languages': {'text': ['eng']}}}},
+    {
+      'models': {
+        'tiny': {'control': '', 'languages': {'text': 1, 'speech': []}}
+      }
+    },
+    {'compared_languages': 'eng'},
+    {'measures': []},
+  ],
+)
+def test_a_plan_of_other_fields_names_itself(tmp_path, change):
+  made = synthetic.definition()
+  synthetic.write(tmp_path, made, synthetic.rows(made))
+  for text in (json.dumps(made | change), '[' * 100_000, '7'):
+    (tmp_path / 'plan.json').write_text(text)
+    for read in (runs.load_run, definition.read):
+      with pytest.raises(InputError, match=r'plan\.json is '):
+        read(str(tmp_path))
+
+
+def test_scores_of_which_a_page_was_changed_name_themselves(tmp_path):
+  made = synthetic.definition()
+  synthetic.write(tmp_path, made, synthetic.rows(made))
+  path = tmp_path / 'scores.parquet'
+  pq.write_table(pq.read_table(path), path, write_page_checksum=True)
+  data = bytearray(path.read_bytes())
+  data[200] ^= 255
+  path.write_bytes(data)
+  with pytest.raises(InputError, match=r'scores\.parquet cannot be read'):
+    runs.load_run(tmp_path)

@@ -11,7 +11,7 @@ import torch
 from flax import nnx
 
 from jaxrep.audio import frontends
-from ports import beats, loading
+from ports import beats, configs, loading
 from ports.checkpoints import open_checkpoint
 from ports.checkpoints.torchfile import open_torch
 from tests.ports import batches, beats_reference, reference
@@ -167,7 +167,7 @@ def test_positional_conv(size, time):
 )
 def test_a_cfg_has_to_say_all_of_it(name):
   cfg = {k: v for k, v in beats_reference.TINY.items() if k != name}
-  with pytest.raises(loading.ConfigError, match=rf'leaves out {name}\.'):
+  with pytest.raises(configs.ConfigError, match=rf'leaves out {name}\.'):
     beats.read(cfg)
 
 
@@ -184,5 +184,5 @@ def test_a_cfg_has_to_say_all_of_it(name):
   ],
 )
 def test_a_cfg_that_asks_for_another_network_is_refused(change, message):
-  with pytest.raises(loading.ConfigError, match=message):
+  with pytest.raises(configs.ConfigError, match=message):
     sizes_of(**change)

@@ -10,7 +10,7 @@ from flax import nnx
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ports import llama, loading, salmonn
+from ports import configs, llama, loading, salmonn
 from ports.checkpoints import open_checkpoint
 from ports.parallel import LoraLinear
 from tests.ports import batches, reference
@@ -230,7 +230,7 @@ def test_a_config_that_asks_for_another_network_is_refused():
     ({'hidden_act': 'gelu'}, "hidden_act='gelu'"),
     ({'sliding_window': 9}, 'sliding_window=9: unknown'),
   ):
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       llama.read(config | change)
 
 

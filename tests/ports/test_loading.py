@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.torch import load_file, save_file
 
 from jaxrep import models
-from ports import loading, nllb, seamless, sonar, w2vbert
+from ports import configs, loading, nllb, seamless, sonar, w2vbert
 from ports.checkpoints import CheckpointError, open_checkpoint
 from tests.ports import reference
 
@@ -76,14 +76,14 @@ def test_a_tensor_that_cannot_be_read_is_named(folder):
 
 
 def test_config_values_that_are_not_handled_are_listed():
-  with pytest.raises(loading.ConfigError) as error:
+  with pytest.raises(configs.ConfigError) as error:
     seamless.speech_config(
       {'position_embeddings_type': 'rotary', 'new_field': 1, 'dropout': 0.3}
     )
   assert 'position_embeddings_type' in str(error.value)
   assert 'new_field=1: unknown' in str(error.value)
   assert 'dropout' not in str(error.value)
-  with pytest.raises(loading.ConfigError, match='adaptor_kernel_size=8'):
+  with pytest.raises(configs.ConfigError, match='adaptor_kernel_size=8'):
     seamless.speech_config({'adaptor_stride': 4})
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import M2M100Config
 from transformers.models.m2m_100 import modeling_m2m_100 as hf
 
-from ports import loading, nllb
+from ports import configs, loading, nllb
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -70,5 +70,5 @@ def test_every_tap_in_a_ragged_batch(tmp_path):
 
 
 def test_a_config_that_asks_for_another_network_is_refused():
-  with pytest.raises(loading.ConfigError, match='activation_function'):
+  with pytest.raises(configs.ConfigError, match='activation_function'):
     nllb.text_config({'model_type': 'm2m_100', 'activation_function': 'gelu'})

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from ports import loading, qformer
+from ports import configs, loading, qformer
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -144,5 +144,5 @@ def test_a_config_that_asks_for_another_network_is_refused():
     ({'encoder_width': 2048}, 'encoder_width=2048: only 28'),
     ({'vocab_size': 30522}, 'vocab_size=30522: unknown'),
   ):
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       qformer.read(TINY | change, WIDTH)

@@ -14,7 +14,7 @@ from flax import nnx
 from transformers import WhisperFeatureExtractor
 
 from jaxrep.audio import frontends
-from ports import loading, salmonn
+from ports import configs, loading, salmonn
 from ports.checkpoints import CheckpointError, open_checkpoint
 from ports.checkpoints.torchfile import open_torch
 from ports.layers import Tap
@@ -303,9 +303,9 @@ def test_a_config_that_asks_for_another_network_is_refused(files):
   ):
     table = found[part].get(name, {}) | change
     changed = found | {part: found[part] | {name: table}}
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       salmonn.speech_config(changed)
-  with pytest.raises(loading.ConfigError, match='lora=3: a table'):
+  with pytest.raises(configs.ConfigError, match='lora=3: a table'):
     salmonn.text_config(found | {'connector': {'lora': 3}})
 
 

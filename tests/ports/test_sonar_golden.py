@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 
-from ports import loading, sonar
+from ports import configs, loading, sonar
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -118,7 +118,7 @@ def test_a_config_that_asks_for_another_network_is_refused():
     ({'position': 'learned'}, 'position'),
     ({'rotary': True}, 'rotary=True: unknown'),
   ):
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       sonar.text_config(stored | change)
   stored = json.loads((GOLDEN / SPEECH[0] / 'config.json').read_text())
   for part, change, message in (
@@ -128,7 +128,7 @@ def test_a_config_that_asks_for_another_network_is_refused():
     ('conformer', {'dropout_schedule': 3}, 'dropout_schedule=3: unknown'),
   ):
     changed = stored | {part: stored[part] | change}
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       sonar.speech_config(changed)
-  with pytest.raises(loading.ConfigError, match='pooler'):
+  with pytest.raises(configs.ConfigError, match='pooler'):
     sonar.speech_config(stored | {'pooler': 3})

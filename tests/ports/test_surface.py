@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ports import loading, surface
+from ports import configs, loading, surface
 from tests.ports.batches import pad, run
 
 SIZES = {'features': 3, 'buckets': 5, 'orders': [1, 2]}
@@ -51,5 +51,5 @@ def test_there_are_no_parameters_and_taps_are_known(which):
 
 
 def test_an_unknown_size_is_refused():
-  with pytest.raises(loading.ConfigError, match='layers=2: unknown'):
+  with pytest.raises(configs.ConfigError, match='layers=2: unknown'):
     surface.config({**SIZES, 'layers': 2})

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from ports import layers, loading, nllb, w2vbert
+from ports import configs, layers, loading, nllb, w2vbert
 from ports.checkpoints import open_checkpoint
 from tests.ports import batches, reference
 
@@ -75,7 +75,7 @@ def test_every_tap_against_each_utterance_alone(tmp_path):
 
 
 def test_a_config_that_asks_for_another_network_is_refused():
-  with pytest.raises(loading.ConfigError, match='add_adapter'):
+  with pytest.raises(configs.ConfigError, match='add_adapter'):
     w2vbert.speech_config({'model_type': 'wav2vec2-bert', 'add_adapter': True})
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from ports import loading, whisper
+from ports import configs, loading, whisper
 from ports.checkpoints import CheckpointError, open_checkpoint
 from tests.ports import batches, reference
 
@@ -145,7 +145,7 @@ def test_a_config_that_asks_for_another_network_is_refused():
     ({'max_source_positions': 750}, 'max_source_positions=750'),
     ({'rotary': True}, 'rotary=True: unknown'),
   ):
-    with pytest.raises(loading.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
       whisper.read(config | change)
 
 

@@ -106,3 +106,16 @@ def test_a_tile_is_there_as_a_whole_or_not_at_all(tmp_path):
   for name, values in arrays.items():
     np.testing.assert_array_equal(found[name], values)
   assert saved.load(folder, 'two') is None
+
+
+def test_a_damaged_tile_is_computed_anew(tmp_path, computed):
+  whole = similarity.all_pairs(sides(3), 'cka', folder=tmp_path)
+  path, *_ = sorted(tmp_path.iterdir())
+  data = path.read_bytes()
+  for changed in (b'', data[:-1], data[:99] + b'x' + data[100:]):
+    path.write_bytes(changed)
+    computed.clear()
+    again = similarity.all_pairs(sides(3), 'cka', folder=tmp_path)
+    assert len(computed) == 1
+    assert_equal(again, whole)
+    assert path.read_bytes() == data
