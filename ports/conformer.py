@@ -49,6 +49,7 @@ from ports.layers import (
   zero_padding,
 )
 from ports.loading import Table
+from ports.positions import clipped
 
 States = list[tuple[str, Float[Array, 'batch _ _']]]
 Queries = Float[Array, 'batch time head d']
@@ -160,10 +161,7 @@ class ShawAttention(SelfAttention):
       self.distance_embedding.embedding[...],
       preferred_element_type=wide(q.dtype),
     )
-    step = np.arange(q.shape[1])
-    distance = np.clip(step[None] - step[:, None], -self.left, self.right)
-    index = jnp.asarray(distance + self.left)[None, None]
-    bias = jnp.take_along_axis(products, index, axis=-1)
+    bias = clipped(products, self.left)
     return q, bias * q.shape[-1] ** -0.5
 
 

@@ -131,6 +131,7 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
     return [name] if target[2:] not in shared else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
     shared = {'loading', 'checkpoints', 'layers', 'convolutions', 'parallel'}
+    shared |= {'positions'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())
     return [name] if target[1] not in allowed else []
   return []
