@@ -78,7 +78,7 @@ def factor_all(
       for row, i in enumerate(batch):
         x[row, :n] = arrays[i]
       x = _place(x, mesh, _SHARED)
-      parts.append(_factor(measure, static, mesh, x, valid, traced))
+      parts.append(factor_batch(measure, static, mesh, x, valid, traced))
   return _stack(parts, slots, mesh)
 
 
@@ -214,7 +214,7 @@ def score_items(
     part = items.take(slice(start, start + size))
     mine = Items(*(_place(field, mesh, _SHARED) for field in part))
     scores.append(
-      _score(score, mesh, mine, first, second, valid, np.int32(seed))
+      score_batch(score, mesh, mine, first, second, valid, np.int32(seed))
     )
   return np.concatenate(jax.device_get(scores))[:count]
 
@@ -238,7 +238,7 @@ _order = jax.jit(permutation.numbered_order)
 
 
 @jax.jit(static_argnames=('measure', 'static', 'mesh'))
-def _factor(
+def factor_batch(
   measure: Measure,
   static: tuple[tuple[str, Any], ...],
   mesh: Mesh | None,
@@ -246,6 +246,8 @@ def _factor(
   valid: Bool[Array, ' n'],
   traced: dict[str, Any],
 ) -> Factors:
+  """Each device factors its share of a batch."""
+
   def many(x, valid, traced):
     one = functools.partial(measure.factor, **dict(static))
     return _each(lambda x: one(x, valid=valid, **traced), mesh)(x)
@@ -271,7 +273,7 @@ def _stack(
 
 
 @jax.jit(static_argnames=('score', 'mesh'))
-def _score(
+def score_batch(
   score: Callable[[Factors, Factors], Array],
   mesh: Mesh | None,
   items: Items,
@@ -280,6 +282,8 @@ def _score(
   valid: Bool[Array, ' n'],
   seed: Int[Array, ''],
 ) -> Float[Array, ' item']:
+  """Each device scores its share of a tile; then all have all scores."""
+
   def many(items, first, second, valid, seed):
     def one(item):
       fx = jax.tree.map(lambda leaf: leaf[item.a], first)
