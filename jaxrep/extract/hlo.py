@@ -2,12 +2,13 @@
 
 import collections
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _HEAD = re.compile(r'(ENTRY )?%?(\S+) \(.*\{$')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_LOOP = re.compile(r' while\(.*body=%?([\w.\-]+)')
-_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_LOOP = re.compile(r' while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)')
+_BOUND = re.compile(r'%?(\S+) = s32\[\]\S* constant\((\d+)\)')
+_BELOW = re.compile(r'ROOT .* compare\(.*%([\w.\-]+)\), direction=LT')
 _COLLECTIVE = re.compile(
   r'= (?P<shape>\(?\w+\[[\d,]*\].*?) '
   r'(?P<name>all-gather|all-reduce|reduce-scatter|all-to-all'
@@ -35,8 +36,8 @@ def collectives(program: str) -> dict[str, list[tuple[int, ...]]]:
 def cycles(program: str) -> int:
   """What the TPU's compiler reckons with, of one core, loops by their turns.
 
-  It says nothing of gathers, nor of waiting for another chip; a loop whose
-  turns it does not know counts once.
+  It says nothing of gathers, nor of waiting for another chip. A loop that does
+  not count up from 0 to a constant is taken to turn once.
   """
   bodies = dict(_computations(program))
 
@@ -46,11 +47,18 @@ def cycles(program: str) -> int:
       if said := _CYCLES.search(line):
         total += int(said[1])
       if loop := _LOOP.search(line):
-        turns = _TURNS.search(line)
-        total += of(loop[1]) * (int(turns[1]) if turns else 1)
+        total += of(loop[2]) * _turns(bodies.get(loop[1], ()))
     return total
 
   return of('ENTRY')
+
+
+def _turns(condition: Sequence[str]) -> int:
+  """Of a loop, by the lines of its condition: `counter < constant`."""
+  text = '\n'.join(condition)
+  bounds = dict(_BOUND.findall(text))
+  below = _BELOW.search(text)
+  return int(bounds.get(below[1], 1)) if below else 1
 
 
 def _computations(program: str) -> Iterator[tuple[str, list[str]]]:

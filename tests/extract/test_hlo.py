@@ -18,9 +18,15 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
   %x = f32[8] fusion(%p), backend_config={"estimated_cycles":"100"}
 }
 
+%until.1 (p: (s32[], f32[8])) -> pred[] {
+  %bound.2 = s32[]{:T(128)} constant(11)
+  %at = s32[] get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%at, %bound.2), direction=LT, metadata={}
+}
+
 ENTRY %main (x: f32[8]) -> f32[8] {
   %y = f32[8] fusion(%x), backend_config={"estimated_cycles":"7"}
-  %w = f32[8] while(%y), body=%body.1, {"known_trip_count":{"n":"11"}}
+  %w = f32[8] while(%y), condition=%until.1, body=%body.1
 }
 """
 
