@@ -138,12 +138,22 @@ def write(
     peaks: of `peak_memory`, MB by candidate.
     folder: where the rows are.
   """
+  figures = dataclasses.asdict(result) | {'peak_memory_mb': dict(peaks)}
+  return append(benchmark, case, figures, folder)
+
+
+def append(
+  benchmark: str,
+  case: Mapping[str, Any],
+  figures: Mapping[str, Any],
+  folder: pathlib.Path = RESULTS,
+) -> dict[str, Any]:
+  """`write` of figures that were not timed."""
   row = {
     'benchmark': benchmark,
     'date': datetime.date.today().isoformat(),
     'case': _rounded(case),
-    **_rounded(dataclasses.asdict(result)),
-    'peak_memory_mb': _rounded(dict(peaks)),
+    **_rounded(dict(figures)),
     'machine': machine(),
   }
   folder.mkdir(parents=True, exist_ok=True)

@@ -122,7 +122,7 @@ def operations(work: Work) -> float:
   model, state, step = engine(work)
   total = 0.0
   for padded in padding(work, model.inputs):
-    lowered = step.trace(state, *padded).lower(lowering_platforms=('tpu',))
+    lowered = step.trace(state, *padded).lower(lowering_platforms=('cuda',))
     total += lowered.cost_analysis()['flops']
   return total / 1e9
 

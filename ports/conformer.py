@@ -48,6 +48,7 @@ from ports.layers import (
   zero_padding,
 )
 from ports.loading import Table
+from ports.positions import clipped
 
 States = list[tuple[str, Float[Array, 'batch _ _']]]
 Queries = Float[Array, 'batch time head d']
@@ -159,16 +160,9 @@ class ShawAttention(SelfAttention):
     self, q: Queries, positions: Positions
   ) -> tuple[Queries, Bias | None]:
     """Adds q · E[clip(key − query)] / √d, by the products with all of E."""
-    step = np.arange(q.shape[1])
-    distance = np.clip(step[None] - step[:, None], -self.left, self.right)
-    index = distance + self.left
 
     def near(q, table):
-      products = _products(q, table)
-      lead = (1,) * (products.ndim - index.ndim)
-      return jnp.take_along_axis(
-        products, jnp.asarray(index).reshape(*lead, *index.shape), axis=-1
-      )
+      return clipped(_products(q, table), self.left)
 
     table = self.distance_embedding.embedding[...]
     return q, Bias(near, (q.swapaxes(1, 2), table[None, None]))

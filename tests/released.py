@@ -4,7 +4,8 @@ import json
 
 import torch
 
-from jaxrep.models import BEATS
+from jaxrep import opened
+from jaxrep.models import BEATS, MODELS
 
 WHISPER = {
   'model_type': 'whisper',
@@ -32,6 +33,46 @@ VICUNA = {
     'rms_norm_eps': 1e-6,
   },
 }
+
+
+# Sizes that the ports take where a config is silent are the released ones.
+NAMES = (
+  *('seamless-m4t-v2-large', 'seamless-m4t-v1-large', 'seamless-m4t-v1-medium'),
+  *('sonar', 'whisper-large-v2', 'beats', 'w2v-bert-2.0', 'nllb-200-600m'),
+  *('salmonn-7b', 'salmonn-13b'),
+)
+CONFIGS = {
+  'seamless-m4t-v2-large': {'model_type': 'seamless_m4t_v2'},
+  'whisper-large-v2': WHISPER,
+  'w2v-bert-2.0': {'model_type': 'wav2vec2-bert'},
+  'nllb-200-600m': {'model_type': 'm2m_100'},
+}
+PROGRAMS = tuple(
+  (name, modality) for name in NAMES for modality in MODELS[name].parts
+)
+
+
+def open_released(folder, name, modality):
+  """One encoder of released size, from a new folder."""
+  language = 'eng' if name == 'sonar' and modality == 'speech' else ''
+  place = str(save(folder, name, modality))
+  return opened.open_model(name, modality, place, language=language)
+
+
+def save(folder, name, modality):
+  """What `open_model` reads of one encoder of NAMES."""
+  if name.startswith('salmonn'):
+    return save_salmonn(folder, name.removeprefix('salmonn-'))
+  if name == 'beats':
+    file = folder / BEATS['file']
+    torch.save({'cfg': BEATS['sizes'], 'model': {}}, file)
+    return folder
+  if name in CONFIGS:
+    (folder / 'config.json').write_text(json.dumps(CONFIGS[name]))
+  language = 'eng' if modality == 'speech' else ''
+  file = MODELS[name].parts[modality].released(language).file
+  (folder / (file or 'model.safetensors')).touch()
+  return folder
 
 
 def save_salmonn(folder, size, llm=None, whisper=None, beats=None):

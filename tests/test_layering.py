@@ -140,7 +140,7 @@ def _forbidden_inside(module: str, name: str) -> list[str]:
     shared = (['run'], ['verdicts'], ['matching'])
     return [name] if target[2:] not in shared else []
   if parts[0] == target[0] == 'ports' and len(target) > 1:
-    shared = {'attention', 'convolutions', 'layers', 'parallel'}
+    shared = {'attention', 'convolutions', 'layers', 'parallel', 'positions'}
     shared |= {'checkpoints', 'configs', 'loading'}
     allowed = shared | COMPOSITIONS.get(parts[-1], set())
     return [name] if target[1] not in allowed else []

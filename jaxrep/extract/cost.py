@@ -100,7 +100,7 @@ def flops_of(
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
   traced = step.trace(state, batch, lengths)
-  lowered = traced.lower(lowering_platforms=('tpu',))
+  lowered = traced.lower(lowering_platforms=('cuda',))
   return float(lowered.cost_analysis()['flops'])
 
 

@@ -8,16 +8,18 @@ the work is dealt over all hosts of the slice.
 import collections
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
-from jaxrep.extract import fit, pooling
-from jaxrep.extract.plan import EntryPlan
+from jaxrep.extract import fit, hlo, pooling
+from jaxrep.extract.plan import EntryPlan, Options
 from jaxrep.extract.step import pooled_step
+from jaxrep.opened import Model
 from jaxrep.types import InputError
 
 _GIB = 2**30
@@ -25,50 +27,84 @@ _PASSES = {'float32': 6, 'bfloat16': 1}  # of bfloat16 for one product
 
 
 class Chip(NamedTuple):
-  """Memory in bytes, bfloat16 operations and bytes of memory a second."""
+  """Memory in bytes, bfloat16 operations and bytes of memory a second.
+
+  `memory` is what the compiler gives a program. The matrix units do
+  `operations` in `clock` cycles a second.
+  """
 
   memory: int
   operations: float
   bandwidth: float
+  clock: float
 
 
-# As Google Cloud documents them.
+# As Google Cloud documents them, but for the memory: of that the compiler says
+# how much there is when it runs out.
 CHIPS = {
-  'v4': Chip(32 * _GIB, 275e12, 1228e9),
-  'v5e': Chip(16 * _GIB, 197e12, 819e9),
-  'v5p': Chip(95 * _GIB, 459e12, 2765e9),
-  'v6e': Chip(32 * _GIB, 918e12, 1640e9),
+  'v4': Chip(int(30.75 * _GIB), 275e12, 1228e9, 1.05e9),
+  'v5e': Chip(int(15.75 * _GIB), 197e12, 819e9, 1.5e9),
+  'v5p': Chip(int(95.74 * _GIB), 459e12, 2765e9, 1.75e9),
+  'v6e': Chip(int(31.25 * _GIB), 918e12, 1640e9, 1.75e9),
 }
 
 
-class Compiled(NamedTuple):
-  """One program, compiled for its largest batch on one host of the target.
+class Footprint(NamedTuple):
+  """What one batch takes on each chip of a mesh.
 
-  `weights` to `code` are bytes on a chip, `operations` and `moved` those of
-  that batch on a chip. `rows` of `length` make the batch, `fitting` would fit.
-  `seconds` are of all batches on all hosts, at the chips' peaks: no run is
-  faster.
+  `rows` of `length` are the batch of the whole mesh. `weights`, `batch` (with
+  the results), `temporaries` and `code` are bytes. `moved` are bytes between
+  operations, most of which never leave the chip's fast memory; `cycles` are
+  those that the compiler reckons with, but for gathers.
   """
 
-  title: str
-  chips: int
-  hosts: int
-  shared: int
   rows: int
   length: int
   weights: int
   batch: int
   temporaries: int
   code: int
-  fitting: int
   operations: float
   moved: float
+  cycles: int
+
+  @property
+  def held(self) -> int:
+    return self.weights + self.batch + self.temporaries + self.code
+
+  def fitting(self, memory: int, chips: int) -> int:
+    """Rows that would fit, a multiple of the chips, if all grows with them."""
+    left = memory - self.weights - self.code
+    each = (self.batch + self.temporaries) / self.rows
+    return max(0, int(left / each)) // chips * chips
+
+  def seconds(self, chip: Chip, precision: str) -> float:
+    """By the compiler's cycles, and no less than the chip's peaks allow."""
+    return max(
+      self.operations * _PASSES[precision] / chip.operations,
+      (self.weights + self.batch) / chip.bandwidth,
+      self.cycles / chip.clock,
+    )
+
+
+class Compiled(NamedTuple):
+  """One program, compiled for its largest batch on one host of the target.
+
+  `fitting` rows of that length would fit. `seconds` are of all batches on all
+  hosts.
+  """
+
+  title: str
+  hosts: int
+  chips: int
+  shared: int
+  footprint: Footprint
+  fitting: int
   seconds: float
-  memory: int
 
   @property
   def fits(self) -> bool:
-    return self.rows <= self.fitting
+    return self.footprint.rows <= self.fitting
 
 
 def compile_plan(
@@ -79,21 +115,28 @@ def compile_plan(
   Raises:
     InputError: The topology is not known, or there is no libtpu.
   """
-  devices = _topology(target)
-  by_host = collections.defaultdict(list)
-  for device in devices:
-    by_host[device.process_index].append(device)
+  hosts = hosts_of(target)
   groups = collections.defaultdict(list)
   for entry in entries:
     groups[entry.model.name, entry.model.program].append(entry)
-  for (name, program), group in groups.items():
-    yield _compile(
-      f'{name} {program.modality}',
-      group,
-      by_host[0],
-      (len(by_host), CHIPS[target.partition(':')[0]]),
-      model_parallel,
-    )
+  for group in groups.values():
+    yield _compile(group, hosts, chip_of(target), model_parallel)
+
+
+def chip_of(target: str) -> Chip:
+  return CHIPS[target.partition(':')[0]]
+
+
+def hosts_of(target: str) -> list[list[Any]]:
+  """The chips of each host of a topology such as 'v5e:4x4'.
+
+  Raises:
+    InputError: The topology is not known, or there is no libtpu.
+  """
+  by_host = collections.defaultdict(list)
+  for device in _topology(target):
+    by_host[device.process_index].append(device)
+  return list(by_host.values())
 
 
 def _topology(target: str) -> list[Any]:
@@ -104,6 +147,7 @@ def _topology(target: str) -> list[Any]:
       f'--target={target}: write kind:shape, as v5e:4x4; kinds are {known}.'
     )
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # nothing is run
   from jax.experimental import topologies
 
   try:
@@ -118,41 +162,24 @@ def _topology(target: str) -> list[Any]:
 
 
 def _compile(
-  title: str,
-  group: list[EntryPlan],
-  chips: list[Any],
-  slice_: tuple[int, Chip],
-  asked: int,
+  group: Sequence[EntryPlan], hosts: Sequence[Any], chip: Chip, asked: int
 ) -> Compiled:
-  hosts, chip = slice_
   model, options = group[0].model, group[0].options
   batches = [b for entry in group for u in entry.units for b in u.batches]
   largest = max(batches, key=lambda b: (b.size * b.padded_length, b.size))
-  chosen = fit.choose(model, options.precision, len(chips), chip.memory, asked)
-  mesh = meshes.of_devices(chips, chosen.shared)
+  chips = len(hosts[0])
+  chosen = fit.choose(model, options.precision, chips, chip.memory, asked)
+  mesh = meshes.of_devices(hosts[0], chosen.shared)
   rows = math.ceil(largest.size / mesh.size) * mesh.size
-  found = _step(group[0], mesh, rows, largest.padded_length)
-  memory, cost = found.memory_analysis(), found.cost_analysis()
-  itemsize = jnp.dtype(model.inputs.dtype).itemsize
-  batch = rows // mesh.size * (largest.padded_length * itemsize + 4)
-  each = memory.temp_size_in_bytes + memory.output_size_in_bytes + batch
-  weights = memory.argument_size_in_bytes - batch
-  left = chip.memory - weights - memory.generated_code_size_in_bytes
-  operations, moved = float(cost['flops']), float(cost['bytes accessed'])
-  peak = chip.operations / _PASSES[options.precision]
-  once = max(operations / peak, moved / chip.bandwidth)
+  step = compile_step(model, options, mesh, rows, largest.padded_length)
+  found = footprint(step, model, mesh, rows, largest.padded_length)
   whole = sum(_elements(b.size, b.padded_length, mesh.size) for b in batches)
+  share = whole / (rows * largest.padded_length) / len(hosts)
   return Compiled(
-    *(title, len(chips), hosts, chosen.shared, rows, largest.padded_length),
-    weights,
-    batch + memory.output_size_in_bytes,
-    memory.temp_size_in_bytes,
-    memory.generated_code_size_in_bytes,
-    max(0, int(left / each * rows)) // mesh.size * mesh.size,
-    operations,
-    moved,
-    once * whole / (rows * largest.padded_length) / hosts,
-    chip.memory,
+    f'{model.name} {model.modality}',
+    *(len(hosts), chips, chosen.shared, found),
+    found.fitting(chip.memory, chips),
+    found.seconds(chip, options.precision) * share,
   )
 
 
@@ -160,8 +187,10 @@ def _elements(rows: int, length: int, devices: int) -> int:
   return math.ceil(rows / devices) * devices * length
 
 
-def _step(entry: EntryPlan, mesh: Any, rows: int, length: int) -> Any:
-  model, options = entry.model, entry.options
+def compile_step(
+  model: Model, options: Options, mesh: Mesh, rows: int, length: int
+) -> Any:
+  """The pooled step for a batch of `rows`, compiled for the mesh's devices."""
   rule = pooling.parse(options.pooling)
   step = pooled_step(
     model.program, rule, options.precision, mesh, options.specials
@@ -172,28 +201,44 @@ def _step(entry: EntryPlan, mesh: Any, rows: int, length: int) -> Any:
   return step.lower(state, batch, lengths).compile()
 
 
+def footprint(
+  step: Any, model: Model, mesh: Mesh, rows: int, length: int
+) -> Footprint:
+  """What the compiler says of a step of `compile_step`."""
+  memory, cost = step.memory_analysis(), step.cost_analysis()
+  itemsize = jnp.dtype(model.inputs.dtype).itemsize
+  batch = rows // mesh.size * (length * itemsize + 4)
+  return Footprint(
+    *(rows, length),
+    memory.argument_size_in_bytes - batch,
+    batch + memory.output_size_in_bytes,
+    memory.temp_size_in_bytes,
+    memory.generated_code_size_in_bytes,
+    float(cost['flops']),
+    float(cost['bytes accessed']),
+    hlo.cycles(step.as_text()),
+  )
+
+
 def describe(found: Compiled, target: str) -> str:
   """A paragraph for people."""
+  one, chip = found.footprint, chip_of(target)
   gib = {
-    name: getattr(found, name) / _GIB
-    for name in ('weights', 'batch', 'temporaries', 'code', 'memory')
+    name: getattr(one, name) / _GIB
+    for name in ('weights', 'batch', 'temporaries', 'code')
   }
   said = 'fits' if found.fits else 'DOES NOT FIT'
-  intensity = found.operations / max(found.moved, 1)
-  chip = CHIPS[target.partition(':')[0]]
-  bound = 'operations'
-  if intensity < chip.operations / chip.bandwidth:
-    bound = 'memory traffic'
   return (
     f'{found.title} on {target} ({found.hosts} hosts of {found.chips} chips, '
     f'data={found.chips // found.shared} × model={found.shared} on each): '
     f'{said}\n'
-    f'  a batch of {found.rows} × {found.length} takes of {gib["memory"]:.0f} '
-    f'GiB a chip {gib["weights"]:.2f} for weights, {gib["temporaries"]:.2f} '
-    f'for temporaries, {gib["batch"] + gib["code"]:.2f} for batch, results and '
-    f'program; {found.fitting} rows would fit\n'
-    f'  {found.operations:.3g} operations and {found.moved:.3g} bytes moved a '
-    f'chip and batch, bound by {bound}; all batches at least '
-    f"{found.seconds / 3600:.3f} h at the chips' peaks, by what the largest "
-    'takes an element'
+    f'  a batch of {one.rows} × {one.length} takes of '
+    f'{chip.memory / _GIB:.2f} GiB a chip {gib["weights"]:.2f} for weights, '
+    f'{gib["temporaries"]:.2f} for temporaries, '
+    f'{gib["batch"] + gib["code"]:.2f} for batch, results and program; about '
+    f'{found.fitting} rows would fit\n'
+    f'  {one.operations:.3g} operations, {one.moved:.3g} bytes moved and '
+    f'{one.cycles:.3g} cycles a chip and batch, as the compiler reckons: all '
+    f'batches {found.seconds / 3600:.3f} h, by what the largest takes an '
+    'element'
   )

@@ -80,7 +80,7 @@ def factor_all(
         x[row, :n] = arrays[i]
       x = _place(x, mesh, _SHARED)
       with jax.profiler.StepTraceAnnotation('factor', step_num=start):
-        parts.append(_factor(measure, static, mesh, x, valid, traced))
+        parts.append(factor_batch(measure, static, mesh, x, valid, traced))
   return _stack(parts, slots, mesh)
 
 
@@ -219,7 +219,7 @@ def score_items(
     mine = Items(*(_place(field, mesh, _SHARED) for field in part))
     with jax.profiler.StepTraceAnnotation('pair', step_num=start):
       scores.append(
-        _score(score, mesh, mine, first, second, valid, np.int32(seed))
+        score_batch(score, mesh, mine, first, second, valid, np.int32(seed))
       )
   return np.concatenate(jax.device_get(scores))[:count]
 
@@ -244,7 +244,7 @@ _order = jax.jit(permutation.numbered_order)
 
 @jax.jit(static_argnames=('measure', 'static', 'mesh'))
 @jax.named_scope('factor')
-def _factor(
+def factor_batch(
   measure: Measure,
   static: tuple[tuple[str, Any], ...],
   mesh: Mesh | None,
@@ -252,6 +252,8 @@ def _factor(
   valid: Bool[Array, ' n'],
   traced: dict[str, Any],
 ) -> Factors:
+  """Each device factors its share of a batch."""
+
   def many(x, valid, traced):
     one = functools.partial(measure.factor, **dict(static))
     return _each(lambda x: one(x, valid=valid, **traced), mesh)(x)
@@ -278,7 +280,7 @@ def _stack(
 
 @jax.jit(static_argnames=('score', 'mesh'))
 @jax.named_scope('pair')
-def _score(
+def score_batch(
   score: Callable[[Factors, Factors], Array],
   mesh: Mesh | None,
   items: Items,
@@ -287,6 +289,8 @@ def _score(
   valid: Bool[Array, ' n'],
   seed: Int[Array, ''],
 ) -> Float[Array, ' item']:
+  """Each device scores its share of a tile; then all have all scores."""
+
   def many(items, first, second, valid, seed):
     def one(item):
       fx = jax.tree.map(lambda leaf: leaf[item.a], first)

@@ -1,4 +1,4 @@
-"""Targets of a plan that cannot be compiled for; the rest is in test_tpu."""
+"""Targets of a plan that cannot be compiled for; the rest is in tests/tpu."""
 
 import importlib.util
 
@@ -6,6 +6,8 @@ import pytest
 
 from jaxrep.extract import target
 from jaxrep.types import InputError
+
+GIB = 2**30
 
 
 @pytest.mark.parametrize('name', ['v5e', 'h100:8', '4x4'])
@@ -24,15 +26,31 @@ def test_without_libtpu_or_such_a_slice_it_says_what_to_install():
   assert f'--target={name} cannot be compiled for' in str(caught.value)
 
 
-def test_a_description_says_what_binds_and_whether_it_fits():
-  found = target.Compiled(
-    *('a text', 4, 2, 1, 64, 32),
-    *(2 * 2**30, 2**20, 15 * 2**30, 2**20, 60),
-    *(1e12, 1e12, 7200.0, 16 * 2**30),
+def test_a_description_says_what_is_held_and_whether_it_fits():
+  batch = target.Footprint(
+    *(64, 32, 2 * GIB, 2**20, 15 * GIB, 2**20, 1e12, 1e12, 3_000_000)
   )
+  found = target.Compiled('a text', 4, 2, 1, batch, 56, 7200.0)
   said = target.describe(found, 'v5e:2x4')
   assert not found.fits and 'DOES NOT FIT' in said
-  assert '2.00 for weights, 15.00 for temporaries' in said
-  assert 'bound by memory traffic' in said and '2.000 h' in said
-  busy = found._replace(operations=1e15)
-  assert 'bound by operations' in target.describe(busy, 'v5e:2x4')
+  assert '15.75 GiB a chip 2.00 for weights, 15.00 for temporaries' in said
+  assert 'about 56 rows would fit' in said and 'all batches 2.000 h' in said
+  assert ': fits' in target.describe(found._replace(fitting=64), 'v5e:2x4')
+
+
+def test_rows_grow_until_what_grows_with_them_fills_the_memory():
+  batch = target.Footprint(*(8, 32, 6 * GIB, 0, 2 * GIB, GIB, 0, 0, 0))
+  assert batch.held == 9 * GIB
+  assert batch.fitting(16 * GIB, 4) == 36
+  assert batch.fitting(16 * GIB, 8) == 32
+  assert batch.fitting(5 * GIB, 4) == 0
+
+
+def test_a_batch_takes_as_long_as_what_binds_it():
+  chip = target.Chip(GIB, operations=100.0, bandwidth=10.0, clock=5.0)
+  idle = target.Footprint(*(1, 1, 0, 0, 0, 0, 0, 0, 0))
+  busy = idle._replace(operations=300.0)
+  assert busy.seconds(chip, 'bfloat16') == 3
+  assert busy.seconds(chip, 'float32') == 18
+  assert idle._replace(weights=40, batch=10).seconds(chip, 'bfloat16') == 5
+  assert busy._replace(cycles=35).seconds(chip, 'bfloat16') == 7

@@ -1,0 +1,121 @@
+"""What the TPU compiler says of every model's step at released size.
+
+    python -m benchmarks.tpu_steps [--programs='sonar speech,sonar text']
+
+Compiled for one host of the target, in batches of `--seconds` of audio or
+`--tokens` of text; no TPU is needed, but libtpu is (the extra `tpu-aot`). One
+row each: what a chip holds, how many rows a host fits, and what a second of
+audio or a token costs. Half an hour on two CPU cores.
+"""
+
+import collections
+import importlib.metadata
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import harness
+from jaxrep import mesh as meshes
+from jaxrep.extract import fit, hlo, target
+from jaxrep.extract.plan import Options
+from jaxrep.opened import Model
+from jaxrep.types import SAMPLE_RATE
+
+_PROGRAMS = flags.DEFINE_list('programs', [], 'Which; empty for all.')
+_TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice.')
+_PRECISION = flags.DEFINE_list('precision', ['bfloat16'], 'One or several.')
+_SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
+_TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
+_ROWS = flags.DEFINE_integer('rows', 0, 'A chip; 0 for 16, or 64 of text.')
+_RESULTS = flags.DEFINE_string(
+  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
+)
+
+_GIB = 2**30
+
+
+def main(_) -> None:
+  from tests import released
+
+  known = [' '.join(program) for program in released.PROGRAMS]
+  if unknown := set(_PROGRAMS.value) - set(known):
+    raise app.UsageError(f'{unknown}: programs are {", ".join(known)}.')
+  for program in _PROGRAMS.value or known:
+    name, modality = program.split()
+    with tempfile.TemporaryDirectory() as folder:
+      model = released.open_released(pathlib.Path(folder), name, modality)
+      for row in measure(model):
+        print(row, flush=True)
+
+
+def measure(model: Model) -> Iterator[dict[str, Any]]:
+  hosts, chip = target.hosts_of(_TARGET.value), target.chip_of(_TARGET.value)
+  speech = model.modality == 'speech'
+  length = _SECONDS.value * SAMPLE_RATE if speech else _TOKENS.value
+  length = -(-length // model.inputs.grid) * model.inputs.grid
+  for precision in _PRECISION.value:
+    chosen = fit.choose(model, precision, len(hosts[0]), chip.memory)
+    mesh = meshes.of_devices(hosts[0], chosen.shared)
+    rows = (_ROWS.value or (16 if speech else 64)) * mesh.size
+    step = target.compile_step(
+      model, Options(precision=precision), mesh, rows, length
+    )
+    found = target.footprint(step, model, mesh, rows, length)
+    yield harness.append(
+      'tpu_steps',
+      {
+        'model': model.name,
+        'modality': model.modality,
+        'dtype': precision,
+        'target': _TARGET.value,
+        'chips': mesh.size,
+        'shared': chosen.shared,
+        'rows': rows,
+        'seconds' if speech else 'tokens': _SECONDS.value
+        if speech
+        else _TOKENS.value,
+      },
+      figures(found, step, chip, precision, mesh.size),
+      pathlib.Path(_RESULTS.value),
+    )
+
+
+def figures(
+  found: target.Footprint,
+  step: Any,
+  chip: target.Chip,
+  precision: str,
+  chips: int,
+) -> dict[str, Any]:
+  """Of a chip in GiB, and of a second of audio or a token."""
+  # TOKENS or SECONDS that one chip reads in a batch.
+  each = _TOKENS.value if found.length < SAMPLE_RATE else _SECONDS.value
+  read = found.rows * each / chips
+  kinds = hlo.collectives(step.as_text())
+  return {
+    'weights_gib': found.weights / _GIB,
+    'temporaries_gib': found.temporaries / _GIB,
+    'program_gib': found.code / _GIB,
+    'rows_that_fit': found.fitting(chip.memory, chips),
+    'operations_each': found.operations / read,
+    'bytes_each': found.moved / read,
+    'cycles_each': found.cycles / read,
+    'seconds_each': found.seconds(chip, precision) / read,
+    'share_of_peak': found.operations
+    / chip.operations
+    / found.seconds(chip, precision),
+    'libtpu': importlib.metadata.version('libtpu'),
+    'collectives': {kind: len(shapes) for kind, shapes in kinds.items()},
+    'gathers': collections.Counter(
+      line.split('=')[1].split()[0].partition('{')[0]
+      for line in step.as_text().splitlines()
+      if ' gather(' in line
+    ),
+  }
+
+
+if __name__ == '__main__':
+  app.run(main)

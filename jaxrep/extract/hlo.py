@@ -1,0 +1,81 @@
+"""What the text of a program that XLA compiled says beyond its analyses."""
+
+import collections
+import re
+from collections.abc import Iterator, Sequence
+
+_HEAD = re.compile(r'(ENTRY )?%?(\S+) \(.*\{$')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_LOOP = re.compile(r' while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)')
+_BOUND = re.compile(r'%?(\S+) = s32\[\]\S* constant\((\d+)\)')
+_BELOW = re.compile(r'ROOT .* compare\(.*%([\w.\-]+)\), direction=LT')
+_COLLECTIVE = re.compile(
+  r'= (?P<shape>\(?\w+\[[\d,]*\].*?) '
+  r'(?P<name>all-gather|all-reduce|reduce-scatter|all-to-all'
+  r'|collective-permute|collective-broadcast|ragged-all-to-all)'
+  r'(-start)?\('
+)
+_SHAPE = re.compile(r'\w+\[([\d,]*)\]')
+
+
+def collectives(program: str) -> dict[str, list[tuple[int, ...]]]:
+  """Kind of collective → the shape that each one of it gives, by its place.
+
+  Of one that is started and ended apart, the largest of the shapes is told.
+  """
+  found = collections.defaultdict(list)
+  for match in _COLLECTIVE.finditer(program):
+    shapes = [
+      tuple(int(size) for size in sizes.split(',') if size)
+      for sizes in _SHAPE.findall(match['shape'])
+    ]
+    found[match['name']].append(max(shapes, key=_size))
+  return dict(found)
+
+
+def cycles(program: str) -> int:
+  """What the TPU's compiler reckons with, of one core, loops by their turns.
+
+  It says nothing of gathers, nor of waiting for another chip. A loop that does
+  not count up from 0 to a constant is taken to turn once.
+  """
+  bodies = dict(_computations(program))
+
+  def of(name: str) -> int:
+    total = 0
+    for line in bodies.get(name, ()):
+      if said := _CYCLES.search(line):
+        total += int(said[1])
+      if loop := _LOOP.search(line):
+        total += of(loop[2]) * _turns(bodies.get(loop[1], ()))
+    return total
+
+  return of('ENTRY')
+
+
+def _turns(condition: Sequence[str]) -> int:
+  """Of a loop, by the lines of its condition: `counter < constant`."""
+  text = '\n'.join(condition)
+  bounds = dict(_BOUND.findall(text))
+  below = _BELOW.search(text)
+  return int(bounds.get(below[1], 1)) if below else 1
+
+
+def _computations(program: str) -> Iterator[tuple[str, list[str]]]:
+  """Name → lines of each; the one that is run is called ENTRY."""
+  name, lines = '', []
+  for line in program.splitlines():
+    if head := _HEAD.match(line):
+      name, lines = 'ENTRY' if head[1] else head[2], []
+    elif line.startswith('}') and name:
+      yield name, lines
+      name = ''
+    else:
+      lines.append(line)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+  total = 1
+  for side in shape:
+    total *= side
+  return total
