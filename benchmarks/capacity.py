@@ -1,0 +1,309 @@
+"""How long FLEURS-102 takes three models, from the rows of benchmarks/results.
+
+    python -m benchmarks.capacity
+
+Writes benchmarks/CAPACITY.md: extraction by what the TPU's compiler reckons
+(`tpu_steps`), scoring by what was measured on two CPU cores (`similarity`).
+"""
+
+import json
+import pathlib
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from absl import app
+
+from benchmarks import harness
+
+PAGE = pathlib.Path(__file__).parent / 'CAPACITY.md'
+
+# FLEURS: languages, sentences of the test split, recordings of all of it, their
+# mean length in seconds, tokens of a sentence; padding as `run.py plan` tells.
+LANGUAGES, SENTENCES, RECORDINGS = 102, 350, 77_810
+SECONDS, TOKENS, PADDING = 12.5, 45, 0.08
+
+
+class Reads(NamedTuple):
+  """A model, and how many of the languages it reads as text and as speech."""
+
+  name: str
+  text: int
+  speech: int
+
+  def taps(self) -> tuple[int, int]:
+    from tests import released
+
+    found = []
+    for modality in ('text', 'speech'):
+      with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        model = released.open_released(place, self.name, modality)
+        found.append(len(model.taps))
+    return tuple(found)
+
+
+MODELS = (
+  Reads('seamless-m4t-v2-large', 90, 96),
+  Reads('sonar', 102, 58),
+  Reads('salmonn-7b', 102, 102),
+)
+
+
+class Machine(NamedTuple):
+  """Chips, and how much faster one is than a v5e at what a row says.
+
+  `scaled` says why; it is 1 for the chip that was compiled for.
+  """
+
+  name: str
+  chips: int
+  scaled: float
+
+
+# 989 and 197 TFLOP/s of bfloat16: on paper, at the same share of the peak.
+MACHINES = (
+  Machine('v5e-8', 8, 1),
+  Machine('v5e-256', 256, 1),
+  Machine('8 × H100', 8, 989 / 197),
+)
+
+
+def main(_) -> None:
+  PAGE.write_text(page())
+
+
+def page() -> str:
+  steps, decode = latest_steps(), decoding()
+  host = 4 / steps['seamless-m4t-v2-large', 'speech']['seconds_each']
+  units = {name: unit_costs(name) for name in ('svcca', 'cka')}
+  return TEXT.format(
+    steps=table(
+      (
+        'model',
+        'weights, GiB a chip',
+        'rows that fit a host',
+        'chips that share weights',
+        'µs each',
+        'share of the peak',
+      ),
+      [step_line(key, row) for key, row in sorted(steps.items())],
+    ),
+    extraction=table(
+      ('model', 'audio, h', *(m.name for m in MACHINES)),
+      [extraction_line(model, steps) for model in MODELS],
+    ),
+    scoring=table(
+      ('model', 'id sets', 'bases', 'pairs of layers', 'SVCCA, h', 'CKA, h'),
+      [scoring_line(model, units) for model in MODELS],
+    ),
+    units='; '.join(
+      f'{name}: {1e3 * base:.1f} ms a basis, {1e3 * pair:.2f} ms a pair'
+      for name, (base, pair) in units.items()
+    ),
+    decode=1e3 * decode,
+    rate=SECONDS / decode,
+    host=host,
+    disk=host * 4 * 16_000 / 1e6,
+    languages=LANGUAGES,
+    sentences=SENTENCES,
+    seconds=SECONDS,
+    tokens=TOKENS,
+    padding=PADDING,
+    all_hours=RECORDINGS * SECONDS / 3600,
+    some_hours=LANGUAGES * SENTENCES * SECONDS / 3600,
+    factor=RECORDINGS / (LANGUAGES * SENTENCES),
+  )
+
+
+def decoding() -> float:
+  """Seconds for a recording in FLEURS' format, the least of some."""
+  import soundfile
+
+  from jaxrep.data import waveform
+
+  noise = 0.1 * np.random.default_rng(0).standard_normal(int(SECONDS * 16_000))
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'one.wav'
+    soundfile.write(path, noise.astype(np.float32), 16_000, 'FLOAT')
+    taken = []
+    for _ in range(20):
+      began = time.perf_counter()
+      waveform.read(path)
+      taken.append(time.perf_counter() - began)
+  return min(taken)
+
+
+def rows(benchmark: str) -> list[Mapping]:
+  path = harness.RESULTS / f'{benchmark}.jsonl'
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def latest_steps() -> dict[tuple[str, str], Mapping]:
+  """(model, modality) → what the compiler says in bfloat16."""
+  return {
+    (row['case']['model'], row['case']['modality']): row
+    for row in rows('tpu_steps')
+    if row['case']['dtype'] == 'bfloat16'
+  }
+
+
+def unit_costs(measure: str) -> tuple[float, float]:
+  """Seconds a basis and a pair, fitted to maps of 400 sentences."""
+  found = []
+  for row in rows('similarity'):
+    case = row['case']
+    if (case.get('measure'), case.get('n'), case.get('d')) != (
+      measure,
+      400,
+      1024,
+    ):
+      continue
+    # With 99 % of the variance, as by default; floors and intervals apart.
+    if case['name'] in ('cka', 'svcca-few', 'large') or (
+      measure == 'cka' and case.get('axis') == 'm'
+    ):
+      m = case['m']
+      found.append(
+        (m, m * (m + 1) / 2, row['timings']['jaxrep']['wall']['median'])
+      )
+  bases, pairs, seconds = np.array(found).T
+  # Relative errors count: small maps are as telling as large ones.
+  design = np.stack([bases, pairs], 1) / seconds[:, None]
+  return tuple(np.linalg.lstsq(design, np.ones(len(seconds)), rcond=None)[0])
+
+
+def step_line(key: tuple[str, str], row: Mapping) -> tuple:
+  each = 'a second' if key[1] == 'speech' else 'a token'
+  return (
+    f'{" ".join(key)}',
+    f'{row["weights_gib"]:.2f}',
+    f'{row["rows_that_fit"]:,}',
+    row['case']['shared'],
+    f'{1e6 * row["seconds_each"]:,.4g} {each}',
+    f'{row["share_of_peak"]:.0%}',
+  )
+
+
+def extraction_line(model: Reads, steps: Mapping) -> tuple:
+  hours = model.speech * SENTENCES * SECONDS / 3600
+  cells = []
+  for machine in MACHINES:
+    try:
+      seconds = extraction_seconds(model, steps)
+    except KeyError:
+      cells.append('not compiled yet')
+      continue
+    cells.append(duration(seconds / machine.chips / machine.scaled))
+  return (model.name, f'{hours:.0f}', *cells)
+
+
+def extraction_seconds(model: Reads, steps: Mapping) -> float:
+  """Of one v5e: what is read × what each takes × padding."""
+  read = {
+    'text': model.text * SENTENCES * TOKENS,
+    'speech': model.speech * SENTENCES * SECONDS,
+  }
+  return sum(
+    amount * steps[model.name, modality]['seconds_each'] / (1 - PADDING)
+    for modality, amount in read.items()
+  )
+
+
+def scoring_line(model: Reads, units: Mapping) -> tuple:
+  text, speech, (rows_, columns) = model.text, model.speech, model.taps()
+  within = [n * (n - 1) // 2 for n in (text, speech)]
+  across = min(text, speech)
+  sets = max(within) + max(text, speech)
+  bases = 2 * (within[0] * rows_ + within[1] * columns)
+  bases += across * (rows_ + columns)
+  pairs = within[0] * rows_**2 + within[1] * columns**2
+  pairs += across * rows_ * columns
+  hours = [
+    (bases * base + pairs * pair) / 3600 for base, pair in units.values()
+  ]
+  return (
+    model.name,
+    *(f'{x:,}' for x in (sets, bases, pairs)),
+    *(f'{x:.1f}' for x in hours),
+  )
+
+
+def duration(seconds: float) -> str:
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  return (
+    f'{seconds / 60:.1f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
+  )
+
+
+def table(head: tuple, lines: list[tuple]) -> str:
+  whole = [head, ('---',) * len(head), *lines]
+  return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in whole)
+
+
+TEXT = """# What a large run takes
+
+Made by `python -m benchmarks.capacity` from the rows in `results/`. The run:
+FLEURS' test split in {languages} languages, {sentences} sentences of
+{seconds} s and {tokens} tokens in each, the first recording of a sentence,
+bfloat16, padding {padding:.0%}, three models, all layers with all layers.
+
+## Formula
+
+time = (S·s + K·t) / (1 − padding) / chips + weights + B·b + P·p
+
+- S seconds of audio and K tokens, each summed over a model's languages; s and t
+  are what one takes on a chip. Both grow linearly with languages, sentences and
+  models, and with layers; a longer recording costs a little more a second, for
+  attention. Hosts share nothing, so chips divide it all.
+- weights: read once a host and model, at the disk's speed.
+- B bases: two for every pair of sides and tap, since nearly every pair of
+  languages of FLEURS has its own set of sentences: **with the square of the
+  languages**, linear in layers and models. With `--common_ids=all` there is one
+  set, and B grows with the languages alone.
+- P pairs of layers: with the square of the languages and of the layers
+  (`--layer_pairs=matching`: linear in the layers).
+- b grows as n²·d + n³, p as n·k² + k³: n sentences, d features, k components.
+
+## Extraction
+
+What the compiler says of one v5e chip, for batches of 12 s and of 64 tokens: no
+measurement. Its cycles leave out gathers and waiting for the host, so a run is
+slower; the share of the peak is that of the operations in the time that it
+reckons with.
+
+{steps}
+
+Whole runs of {some_hours:.0f} h of audio a modality where a model reads all
+languages. On an H100 it is the same share of its peak, on paper: nothing has
+been timed there. All recordings of the split, {all_hours:.0f} h, take
+{factor:.1f} times the audio's part.
+
+{extraction}
+
+Bound by the chips: one thread of a host decodes a recording of {seconds} s of
+32-bit WAV in {decode:.1f} ms (measured on one CPU core, the file in memory),
+{rate:.0f} times as fast as it is spoken, beside four chips that read
+SeamlessM4T v2's speech {host:.0f} times as fast. Below {disk:.0f} MB/s a host
+the disk bounds it instead. At this speed a run of one model is over before its
+programs are compiled and its weights read: minutes, whatever the slice.
+
+## Scoring
+
+On two CPU cores, for one measure with floors in closed form, as measured there
+at 400 sentences ({units}). What 256 chips take of it is not known: bases on a
+TPU are singular value decompositions, whose cycles the compiler does not tell,
+and a pair of SVCCA is 23 µs there (`tpu_ops`, Newton–Schulz).
+
+{scoring}
+
+Bases bound it: pairs of languages with their own sentences. On one device they
+are made again for each id set; a slice deals them over all its chips.
+"""
+
+
+if __name__ == '__main__':
+  app.run(main)
