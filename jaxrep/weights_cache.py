@@ -11,16 +11,15 @@ A cache that cannot be written costs a warning, never the run. One that cannot
 be read is refused, since to compute from other weights in silence is worse.
 """
 
-import contextlib
 import errno
 import hashlib
 import importlib.metadata
 import json
+import logging as python_logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -226,9 +225,9 @@ def _chunks(model: Model) -> dict[str, ocp.SaveArgs]:
   }
 
 
-@contextlib.contextmanager
-def _checkpointer() -> Iterator[ocp.Checkpointer]:
+def _checkpointer() -> ocp.Checkpointer:
   """One that waits for no other process: each loads when it comes to it."""
+  logging.get_absl_logger().addFilter(_not_of_orbax)
   me = jax.process_index()
   alone = ocp.options.MultiprocessingOptions(
     primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'{me}'
@@ -237,15 +236,14 @@ def _checkpointer() -> Iterator[ocp.Checkpointer]:
     (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
     (jax.Array, ocp.type_handlers.ArrayHandler(primary_host=me)),
   )
-  level = logging.get_verbosity()
-  logging.set_verbosity(logging.FATAL)  # orbax tells of all it does
-  try:
-    handler = ocp.PyTreeCheckpointHandler(
-      use_compression=False,  # weights hardly become shorter
-      multiprocessing_options=alone,
-      type_handler_registry=types,
-    )
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as opened:
-      yield opened
-  finally:
-    logging.set_verbosity(level)
+  handler = ocp.PyTreeCheckpointHandler(
+    use_compression=False,  # weights hardly become shorter
+    multiprocessing_options=alone,
+    type_handler_registry=types,
+  )
+  return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _not_of_orbax(record: python_logging.LogRecord) -> bool:
+  """It tells of every step, with tracebacks, in the logger that all share."""
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
