@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from jaxrep import compiled, mesh
+from jaxrep import compiled, hosts
 
 FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 
@@ -44,7 +44,7 @@ def test_without_a_place_nothing_is_kept(place):
 def test_none_keeps_none():
   before = jax.config.jax_enable_compilation_cache
   try:
-    mesh.start(False, 'none')
-    assert not jax.config.jax_enable_compilation_cache
+    with hosts.joined(False, 'none'):
+      assert not jax.config.jax_enable_compilation_cache
   finally:
     jax.config.update('jax_enable_compilation_cache', before)
