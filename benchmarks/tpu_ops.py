@@ -24,8 +24,9 @@ from benchmarks import harness
 from jaxrep.extract import hlo, target
 from jaxrep.similarity import newton_schulz
 from ports import conformer, positions
+from ports.attention import Bias, attention
 from ports.convolutions import DepthwiseConv
-from ports.layers import attention, relative_sinusoid
+from ports.layers import relative_sinusoid
 
 _OPS = flags.DEFINE_list('ops', [], 'Which; empty for all.')
 _TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice.')
@@ -106,7 +107,8 @@ def by_skew(q, table):
 
 def with_bias(bias: Form, q, k, v, table, mask):
   added = bias(q, table) * q.shape[-1] ** -0.5
-  return attention(q, k, v, mask[:, None], added)
+  given = Bias(lambda scores: scores, (added,))
+  return attention(q, k, v, mask[:, None], given)
 
 
 def skewed(q, table):

@@ -20,14 +20,8 @@ from jaxrep.training.losses import cross_entropy
 from jaxrep.training.material import Material
 from jaxrep.training.networks import Networks, valid
 from jaxrep.training.recognition import Recogniser
-from ports.layers import (
-  LayerNorm,
-  Linear,
-  Tap,
-  attention,
-  sinusoid,
-  split_heads,
-)
+from ports.attention import attention, split_heads
+from ports.layers import LayerNorm, Linear, Tap, sinusoid
 
 LAYERS = 2
 FORGOTTEN = 0.5
