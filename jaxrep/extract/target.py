@@ -24,6 +24,7 @@ from jaxrep.opened import Model
 from jaxrep.types import InputError
 
 _GIB = 2**30
+_FAST = 128 * 2**20  # bytes beside the matrix units, of every kind
 _PASSES = {'float32': 6, 'bfloat16': 1}  # of bfloat16 for one product
 
 
@@ -76,11 +77,11 @@ class Footprint(NamedTuple):
   def fitting(self, memory: int, chips: int) -> int:
     """Rows that fit at least, a multiple of the chips.
 
-    As if all but weights and program grew with the rows; what does not, such as
-    a copy of an embedding, leaves room for more. The nearer a batch comes to
-    what fits, the nearer is this.
+    As if all but weights and program grew with the rows, and the fast memory,
+    where a small batch hides, were full. The nearer a batch comes to what fits,
+    the nearer is this.
     """
-    each = (self.batch + self.temporaries) / self.rows
+    each = (self.batch + self.temporaries + _FAST) / self.rows
     left = memory - self.weights - self.code
     return max(0, int(left / each)) // chips * chips
 
