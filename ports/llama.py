@@ -244,7 +244,8 @@ class Decoder(nnx.Module):
     self, ids: Int[Array, 'batch time']
   ) -> Float[Array, 'batch time dim']:
     """Rows of the embeddings, in the residual stream's dtype."""
-    rows = self.embed_tokens(ids)
+    # Cast behind the look-up: nnx.Embed casts all of the table, for each batch.
+    rows = jnp.take(self.embed_tokens.embedding[...], ids, axis=0)
     return rows.astype(wide(rows.dtype))
 
   def text(

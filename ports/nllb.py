@@ -158,7 +158,9 @@ class TextEncoder(nnx.Module):
   @jax.named_scope('embed')
   def _embed(self, ids, mask):
     dim = self.config.hidden_size
-    tokens = self.embed_tokens(ids)
+    # Cast behind the look-up: nnx.Embed casts all of the table, for each batch.
+    table, dtype = self.embed_tokens.embedding[...], self.embed_tokens.dtype
+    tokens = jnp.take(table, ids, axis=0).astype(dtype)
     if self.config.scale_embedding:
       tokens = tokens * dim**0.5
     # Positions are added in at least f32: bf16 cannot tell neighbours apart.

@@ -6,6 +6,7 @@ the work is dealt over all hosts of the slice.
 """
 
 import collections
+import functools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from jaxrep.opened import Model
 from jaxrep.types import InputError
 
 _GIB = 2**30
+_FAST = 128 * 2**20  # bytes beside the matrix units, of every kind
 _PASSES = {'float32': 6, 'bfloat16': 1}  # of bfloat16 for one product
 
 
@@ -73,9 +75,14 @@ class Footprint(NamedTuple):
     return self.weights + self.batch + self.temporaries + self.code
 
   def fitting(self, memory: int, chips: int) -> int:
-    """Rows that would fit, a multiple of the chips, if all grows with them."""
+    """Rows that fit at least, a multiple of the chips.
+
+    As if all but weights and program grew with the rows, and the fast memory,
+    where a small batch hides, were full. The nearer a batch comes to what fits,
+    the nearer is this.
+    """
+    each = (self.batch + self.temporaries + _FAST) / self.rows
     left = memory - self.weights - self.code
-    each = (self.batch + self.temporaries) / self.rows
     return max(0, int(left / each)) // chips * chips
 
   def seconds(self, chip: Chip, precision: str) -> float:
@@ -90,8 +97,9 @@ class Footprint(NamedTuple):
 class Compiled(NamedTuple):
   """One program, compiled for its largest batch on one host of the target.
 
-  `fitting` rows of that length would fit. `seconds` are of all batches on all
-  hosts.
+  `planned` rows are that batch; where they do not fit the footprint is of
+  fewer. At least `fitting` rows of that length fit. `seconds` are of all
+  batches on all hosts.
   """
 
   title: str
@@ -99,12 +107,13 @@ class Compiled(NamedTuple):
   chips: int
   shared: int
   footprint: Footprint
+  planned: int
   fitting: int
   seconds: float
 
   @property
   def fits(self) -> bool:
-    return self.footprint.rows <= self.fitting
+    return self.footprint.rows == self.planned
 
 
 def compile_plan(
@@ -170,15 +179,24 @@ def _compile(
   chips = len(hosts[0])
   chosen = fit.choose(model, options.precision, chips, chip.memory, asked)
   mesh = meshes.of_devices(hosts[0], chosen.shared)
-  rows = math.ceil(largest.size / mesh.size) * mesh.size
-  step = compile_step(model, options, mesh, rows, largest.padded_length)
-  found = footprint(step, model, mesh, rows, largest.padded_length)
+  rows = planned = math.ceil(largest.size / mesh.size) * mesh.size
+  measured = functools.partial(measure, model, options, mesh)
+  found = measured(rows, largest.padded_length)
+  while found is None and rows > mesh.size:
+    rows = rows // 2 // mesh.size * mesh.size
+    found = measured(rows, largest.padded_length)
+  if found is None:
+    raise InputError(
+      f'--target: {model.name} {model.modality} does not fit on '
+      f'{chips} chips of {chip.memory / _GIB:.2f} GiB with one row of '
+      f'{largest.padded_length} each; take larger chips.'
+    )
   whole = sum(_elements(b.size, b.padded_length, mesh.size) for b in batches)
   share = whole / (rows * largest.padded_length) / len(hosts)
   return Compiled(
     f'{model.name} {model.modality}',
-    *(len(hosts), chips, chosen.shared, found),
-    found.fitting(chip.memory, chips),
+    *(len(hosts), chips, chosen.shared, found, planned),
+    found.fitting(chip.memory, mesh.size),
     found.seconds(chip, options.precision) * share,
   )
 
@@ -199,6 +217,19 @@ def compile_step(
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
   return step.lower(state, batch, lengths).compile()
+
+
+def measure(
+  model: Model, options: Options, mesh: Mesh, rows: int, length: int
+) -> Footprint | None:
+  """The footprint of a step; None if the compiler runs out of memory."""
+  try:
+    step = compile_step(model, options, mesh, rows, length)
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    return None
+  return footprint(step, model, mesh, rows, length)
 
 
 def footprint(
@@ -227,7 +258,9 @@ def describe(found: Compiled, target: str) -> str:
     name: getattr(one, name) / _GIB
     for name in ('weights', 'batch', 'temporaries', 'code')
   }
-  said = 'fits' if found.fits else 'DOES NOT FIT'
+  said = 'fits'
+  if not found.fits:
+    said = f'the batch of {found.planned} rows DOES NOT FIT'
   return (
     f'{found.title} on {target} ({found.hosts} hosts of {found.chips} chips, '
     f'data={found.chips // found.shared} × model={found.shared} on each): '
@@ -235,8 +268,8 @@ def describe(found: Compiled, target: str) -> str:
     f'  a batch of {one.rows} × {one.length} takes of '
     f'{chip.memory / _GIB:.2f} GiB a chip {gib["weights"]:.2f} for weights, '
     f'{gib["temporaries"]:.2f} for temporaries, '
-    f'{gib["batch"] + gib["code"]:.2f} for batch, results and program; about '
-    f'{found.fitting} rows would fit\n'
+    f'{gib["batch"] + gib["code"]:.2f} for batch, results and program; '
+    f'{found.fitting} rows or more would fit\n'
     f'  {one.operations:.3g} operations, {one.moved:.3g} bytes moved and '
     f'{one.cycles:.3g} cycles a chip and batch, as the compiler reckons: all '
     f'batches {found.seconds / 3600:.3f} h, by what the largest takes an '

@@ -9,6 +9,8 @@ from jaxrep.types import InputError
 
 GIB = 2**30
 
+GIB = 2**30
+
 
 @pytest.mark.parametrize('name', ['v5e', 'h100:8', '4x4'])
 def test_an_unknown_target_lists_the_kinds(name):
