@@ -40,7 +40,7 @@ def wait(folder):
 
 
 def swell(folder):
-  assert len(b'x' * (400 << 20))
+  assert len(b'x' * (420 << 20))
   return 'right'
 
 

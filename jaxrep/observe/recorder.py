@@ -86,11 +86,11 @@ class Session:
     self.add(**counts)
 
   def write(self, ended: bool = False) -> None:
-    """Into the working folder, if a job has made it."""
+    """Into the working folder, once a run is defined there."""
     self._lap()
     began = time.monotonic()
     try:
-      if self._workdir.exists():
+      if (self._workdir / 'plan.json').exists():
         self._replace(json.dumps(self._content(ended), indent=1))
     except OSError as error:
       logging.log_first_n(

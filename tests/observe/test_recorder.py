@@ -16,6 +16,12 @@ from jaxrep.observe import programs, recorder, sessions
 MODEL = ('models', 'one speech')
 
 
+@pytest.fixture(autouse=True)
+def defined(tmp_path):
+  """A run, without which nothing is kept."""
+  (tmp_path / 'plan.json').write_text('{}')
+
+
 def files(folder):
   return sorted((folder / recorder.FOLDER).glob('*'))
 
