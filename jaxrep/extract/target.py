@@ -42,9 +42,9 @@ class Chip(NamedTuple):
 
 
 # As Google Cloud documents them, but for the memory: of that the compiler says
-# how much there is when it runs out.
+# how much there is when it runs out. It takes each half of a v4 for a device.
 CHIPS = {
-  'v4': Chip(int(30.75 * _GIB), 275e12, 1228e9, 1.05e9),
+  'v4': Chip(int(15.25 * _GIB), 137.5e12, 614e9, 1.05e9),
   'v5e': Chip(int(15.75 * _GIB), 197e12, 819e9, 1.5e9),
   'v5p': Chip(int(95.74 * _GIB), 459e12, 2765e9, 1.75e9),
   'v6e': Chip(int(31.25 * _GIB), 918e12, 1640e9, 1.75e9),
