@@ -8,29 +8,27 @@ from jaxrep import mesh as meshes
 from jaxrep.extract import hlo
 
 # As the TPU's compiler writes a scan of 11 steps behind one fusion.
-PROGRAM = (
-  """HloModule jit_f, is_scheduled=true
+PROGRAM = """HloModule jit_f, is_scheduled=true
 
 %inner (p: f32[8]) -> f32[8] {
   ROOT %add = f32[8]{0} add(%p, %p), backend_config={"estimated_cycles":"9"}
 }
 
 %body.1 (p: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %x = f32[8]{0} fusion(%p), calls=%inner, """
-  """\
-backend_config={"estimated_cycles":"100"}
+  %x = f32[8] fusion(%p), backend_config={"estimated_cycles":"100"}
+}
+
+%until.1 (p: (s32[], f32[8])) -> pred[] {
+  %bound.2 = s32[]{:T(128)} constant(11)
+  %at = s32[] get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%at, %bound.2), direction=LT, metadata={}
 }
 
 ENTRY %main (x: f32[8]) -> f32[8] {
-  %y = f32[8]{0} fusion(%x), calls=%inner, """
-  """\
-backend_config={"estimated_cycles":"7"}
-  %w = (s32[], f32[8]) while(%t), condition=%c, body=%body.1, """
-  """\
-backend_config={"known_trip_count":{"n":"11"}}
+  %y = f32[8] fusion(%x), backend_config={"estimated_cycles":"7"}
+  %w = f32[8] while(%y), condition=%until.1, body=%body.1
 }
 """
-)
 
 
 def test_a_loop_counts_by_its_turns_and_a_fusion_once():

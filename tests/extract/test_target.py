@@ -9,8 +9,6 @@ from jaxrep.types import InputError
 
 GIB = 2**30
 
-GIB = 2**30
-
 
 @pytest.mark.parametrize('name', ['v5e', 'h100:8', '4x4'])
 def test_an_unknown_target_lists_the_kinds(name):
@@ -32,17 +30,19 @@ def test_a_description_says_what_is_held_and_whether_it_fits():
   batch = target.Footprint(
     *(64, 32, 2 * GIB, 2**20, 15 * GIB, 2**20, 1e12, 1e12, 3_000_000)
   )
-  found = target.Compiled('a text', 4, 2, 1, batch, 56, 7200.0)
+  found = target.Compiled('a text', 4, 2, 1, batch, 128, 56, 7200.0)
   said = target.describe(found, 'v5e:2x4')
-  assert not found.fits and 'DOES NOT FIT' in said
+  assert not found.fits and '128 rows DOES NOT FIT' in said
   assert '15.75 GiB a chip 2.00 for weights, 15.00 for temporaries' in said
-  assert 'about 56 rows would fit' in said and 'all batches 2.000 h' in said
-  assert ': fits' in target.describe(found._replace(fitting=64), 'v5e:2x4')
+  assert '56 rows or more would fit' in said and 'all batches 2.000 h' in said
+  assert ': fits' in target.describe(found._replace(planned=64), 'v5e:2x4')
 
 
 def test_rows_grow_until_what_grows_with_them_fills_the_memory():
-  batch = target.Footprint(*(8, 32, 6 * GIB, 0, 2 * GIB, GIB, 0, 0, 0))
-  assert batch.held == 9 * GIB
+  """The fast memory, an eighth of a GiB, counts as full."""
+  grown = GIB, 7 * GIB // 8
+  batch = target.Footprint(*(8, 32, 6 * GIB, *grown, GIB, 0, 0, 0))
+  assert batch.held == 8 * GIB + grown[1]
   assert batch.fitting(16 * GIB, 4) == 36
   assert batch.fitting(16 * GIB, 8) == 32
   assert batch.fitting(5 * GIB, 4) == 0
