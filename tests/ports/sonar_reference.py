@@ -67,9 +67,11 @@ class Speech(nn.Module):
     self.embed_out = nn.Linear(dim, dim, bias=False)
 
   def forward(
-    self, features: torch.Tensor, attention_mask: torch.Tensor
+    self, input_features: torch.Tensor, attention_mask: torch.Tensor
   ) -> torch.Tensor:
-    frames = self.encoder(self.feature_projection(features), attention_mask)
+    frames = self.encoder(
+      self.feature_projection(input_features), attention_mask
+    )
     padding = ~attention_mask.bool()
     t = self.query().expand(len(frames), 1, -1)
     for layer in self.pooler:
