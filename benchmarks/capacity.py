@@ -104,6 +104,7 @@ def page() -> str:
       for name, (base, pair) in units.items()
     ),
     decode=1e3 * decode,
+    pair=pair_microseconds(),
     rate=SECONDS / decode,
     host=host,
     disk=host * 4 * 16_000 / 1e6,
@@ -148,6 +149,12 @@ def latest_steps() -> dict[tuple[str, str], Mapping]:
     for row in rows('tpu_steps')
     if row['case']['dtype'] == 'bfloat16'
   }
+
+
+def pair_microseconds() -> float:
+  """Of SVCCA on a v5e chip, by the compiler's cycles."""
+  (row,) = (r for r in rows('tpu_ops') if r['case']['form'] == 'newton-schulz')
+  return 1e3 * row['milliseconds'] / row['case']['shapes'][0][0]
 
 
 def unit_costs(measure: str) -> tuple[float, float]:
@@ -296,7 +303,7 @@ programs are compiled and its weights read: minutes, whatever the slice.
 On two CPU cores, for one measure with floors in closed form, as measured there
 at 400 sentences ({units}). What 256 chips take of it is not known: bases on a
 TPU are singular value decompositions, whose cycles the compiler does not tell,
-and a pair of SVCCA is 23 µs there (`tpu_ops`, Newton–Schulz).
+and a pair of SVCCA is {pair:.0f} µs there (`tpu_ops`, Newton–Schulz).
 
 {scoring}
 

@@ -9,8 +9,8 @@ in memory to the mean of every stage, text from token ids; lengths as in FLEURS
 (log-normal about 12 s, about 35 tokens). `sides` has who is compared: against
 PyTorch at its best everything is of one shape, against PyTorch as people run it
 each side batches in its own way. PyTorch runs transformers' extractor and
-encoders, for SONAR, BEATs and SALMONN modules of the same arithmetic. All cases
-take an hour and a half a dtype on two CPU cores.
+encoders, for SONAR, BEATs and SALMONN modules of the same arithmetic. A case
+takes two to five minutes a dtype on two CPU cores.
 """
 
 import pathlib

@@ -3,8 +3,7 @@
     python -m benchmarks.single_layers --dtypes=float32,bfloat16
 
 The input is what the reference's first layer gets of items of equal length, so
-that nothing is padding. `best` is the layer under `torch.compile`. Four minutes
-a dtype on two CPU cores.
+that nothing is padding. `best` is the layer under `torch.compile`.
 """
 
 import pathlib

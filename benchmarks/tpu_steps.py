@@ -5,7 +5,7 @@
 Compiled for one host of the target, in batches of `--seconds` of audio or
 `--tokens` of text; no TPU is needed, but libtpu is (the extra `tpu-aot`). One
 row each: what a chip holds, how many rows a host fits, and what a second of
-audio or a token costs. Half an hour on two CPU cores.
+audio or a token costs. Minutes a program on two CPU cores.
 """
 
 import collections

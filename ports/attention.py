@@ -2,8 +2,8 @@
 
 All heads at once is one large program for an accelerator. On a CPU its scores,
 [batch, head, query, key], go through memory once for each step of the softmax;
-one head at a time they stay in the cache, which takes a third of the time and
-of the memory.
+one head at a time they stay in the cache, which takes two thirds of the time or
+less, and a quarter of the memory.
 """
 
 import functools

@@ -26,7 +26,9 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from jaxrep import files
 from jaxrep.observe.programs import Programs
+from jaxrep.types import InputError
 
 Number = int | float
 FOLDER = 'timings'
@@ -91,21 +93,15 @@ class Session:
     began = time.monotonic()
     try:
       if (self._workdir / 'plan.json').exists():
-        self._replace(json.dumps(self._content(ended), indent=1))
-    except OSError as error:
+        name = f'{self._started:%Y%m%dT%H%M%S.%f}-{os.getpid()}.json'
+        text = json.dumps(self._content(ended), indent=1)
+        files.write(self._workdir / FOLDER / name, text)
+    except InputError as error:
       logging.log_first_n(
         logging.WARNING, 'Timings cannot be kept: %s', 1, error
       )
     now = time.monotonic()
     self._next = now + (now - began) / _SHARE
-
-  def _replace(self, text: str) -> None:
-    folder = self._workdir / FOLDER
-    folder.mkdir(exist_ok=True)
-    name = f'{self._started:%Y%m%dT%H%M%S.%f}-{os.getpid()}'
-    temporary = folder / f'{name}.new'
-    temporary.write_text(text)
-    temporary.replace(folder / f'{name}.json')
 
   def _content(self, ended: bool) -> dict[str, Any]:
     kinds: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
 """What the TPU compiler says of every model of released size.
 
 No TPU is needed: libtpu compiles for a topology on any machine. Needs the extra
-`tpu-aot`; run with `pytest -n 0 -m tpu`. Half an hour on two cores; SALMONN is
+`tpu-aot`; run with `pytest -n 0 -m tpu`. Minutes a program; SALMONN is
 in `test_salmonn`.
 """
 
