@@ -21,15 +21,9 @@ def line(*arguments: str) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-  """Of a process under test; those of one test run share what they compile."""
+  """Of a process under test."""
   kept = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
-  run = os.environ.get('PYTEST_XDIST_TESTRUNUID', 'alone')
-  ours = {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_COMPILATION_CACHE_DIR': f'{tempfile.gettempdir()}/jaxrep-{run}',
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'HF_HUB_OFFLINE': '1',
-  }
+  ours = {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
   return {**kept, **ours, **changes}
 
 

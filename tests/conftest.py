@@ -1,12 +1,23 @@
-"""Eight simulated devices for every test; tests assert that they got them."""
+"""Eight simulated devices for every test; tests assert that they got them.
 
+What one test compiles, the others load: in this process, in xdist's workers and
+in runs under test.
+"""
+
+import atexit
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # as run.py does
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='jaxrep-')
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], True)
 
 import jax
 

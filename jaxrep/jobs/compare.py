@@ -10,7 +10,7 @@ A comparison that was killed goes on with the same command.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from absl import logging
@@ -100,7 +100,8 @@ def _named_by_flag(make: Callable[..., Any], **fields: Any) -> Any:
     raise InputError(f'--{_FLAGS.get(field, field)}{equals}{rest}') from error
 
 
-def compare(config: Config) -> None:
+def compare(config: Config, models: Iterable[str] = ()) -> None:
+  """Scores the run's models, or these as they come."""
   from jaxrep import hosts, mesh
   from jaxrep.jobs import definition, scoring
   from jaxrep.observe import devices, recorder, tracing
@@ -124,7 +125,7 @@ def compare(config: Config) -> None:
     ceiling=config.ceiling,
   )
   with devices.watched(), tracing.profiling(config.workdir, config.profile):
-    scores = scoring.score_run(defined, choice, mesh.global_mesh())
+    scores = scoring.score_run(defined, choice, mesh.global_mesh(), models)
   logging.info('%d scores', len(scores.table))
   for name in scores.unrepeated:
     logging.warning(

@@ -10,6 +10,8 @@ hosts give --multihost: the processes share the remaining units out.
 
 import dataclasses
 import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -40,49 +42,67 @@ def run(config: Config) -> None:
 
 def carry_out(plan, config: Config) -> None:
   """Writes the plan and extracts what the store lacks of it."""
-  from jaxrep import hosts
-  from jaxrep.jobs import definition
   from jaxrep.observe import devices, tracing
+
+  with devices.watched(), tracing.profiling(config.workdir, config.profile):
+    for _ in model_by_model(plan, config):
+      pass
+
+
+def model_by_model(plan, config: Config) -> Iterator[str]:
+  """Writes the plan and opens the store, then extracts one model at a time.
+
+  Every store is opened before any weights are read: a folder of another
+  definition is told before work is done. The weights of one encoder at a time
+  are held. Gives the models' names, each once this process has extracted it.
+  """
+  from jaxrep import hosts
+  from jaxrep.extract import runner
+  from jaxrep.jobs import definition
 
   if hosts.is_first():
     definition.write(plan, config.workdir)
-  with devices.watched(), tracing.profiling(config.workdir, config.profile):
-    extract(plan, config)
+  writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
+  work = [*zip(plan.entries, writers, _shares(writers), strict=True)]
+
+  def models():
+    for name in plan.definition['models']:
+      own = [one for one in work if one[0].model.name == name]
+      for _, group in itertools.groupby(own, key=lambda one: id(one[0].model)):
+        _extract(group, plan.corpus, config)
+      yield name
+
+  return models()
 
 
-def extract(plan, config: Config) -> None:
-  """Runs the plan's entries; the weights of one model at a time are held."""
+def _extract(work: Iterable[tuple[Any, ...]], corpus, config: Config) -> None:
+  """One encoder's entries, each with its writer and the units to be done."""
   from jaxrep import mesh
   from jaxrep.extract import fit, runner
   from jaxrep.observe import recorder
 
-  # Every store is opened before any weights are read: a folder of another
-  # definition is told before work is done.
-  writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
-  work = zip(plan.entries, writers, _shares(writers), strict=True)
-  for _, group in itertools.groupby(work, key=lambda one: id(one[0].model)):
-    engine = None
-    for entry, writer, units in group:
-      if not units:
-        logging.info('%s: no unit left for this process', entry.title)
-        writer.finish()
-        continue
-      if engine is None:
-        devices = fit.mesh_of(
-          entry.model, entry.options.precision, config.model_parallel
-        )
-        logging.info('Extracting on %s', mesh.describe(devices))
-        with recorder.stage('load weights', _part(entry)):
-          engine = runner.start(entry, devices, config.weights_cache)
-      with recorder.stage('device', _part(entry)):
-        runner.run_entry(
-          engine,
-          entry,
-          writer,
-          plan.corpus,
-          on_bad_input=config.on_bad_input,
-          units=units,
-        )
+  engine = None
+  for entry, writer, units in work:
+    if not units:
+      logging.info('%s: no unit left for this process', entry.title)
+      writer.finish()
+      continue
+    if engine is None:
+      devices = fit.mesh_of(
+        entry.model, entry.options.precision, config.model_parallel
+      )
+      logging.info('Extracting on %s', mesh.describe(devices))
+      with recorder.stage('load weights', _part(entry)):
+        engine = runner.start(entry, devices, config.weights_cache)
+    with recorder.stage('device', _part(entry)):
+      runner.run_entry(
+        engine,
+        entry,
+        writer,
+        corpus,
+        on_bad_input=config.on_bad_input,
+        units=units,
+      )
 
 
 def _part(entry) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,11 +78,16 @@ class Scores(NamedTuple):
   unrepeated: list[str]
 
 
-def score_run(definition: dict[str, Any], choice: Choice, mesh: Mesh) -> Scores:
-  """Scores every model of a run; models are not compared with each other."""
+def score_run(
+  definition: dict[str, Any],
+  choice: Choice,
+  mesh: Mesh,
+  models: Iterable[str] = (),
+) -> Scores:
+  """Scores a run's models, or these; they are not compared with each other."""
   languages = sides.compared(definition, choice.language_set)
   tables, dropped, unrepeated = [], [], []
-  for name in definition['models']:
+  for name in models or definition['models']:
     # Nothing holds a model's states but its sides.
     with recorder.stage('read store'):
       held = sides.read(

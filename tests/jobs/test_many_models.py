@@ -252,7 +252,7 @@ def test_an_encoder_is_freed_before_the_next_is_loaded(world, tmp_path):
   before = sum(array.nbytes for array in jax.live_arrays())
   plan = definition.make_plan(chosen)
   watched = Watched(plan.corpus, {})
-  extract.extract(dataclasses.replace(plan, corpus=watched), chosen)
+  extract.carry_out(dataclasses.replace(plan, corpus=watched), chosen)
   weights = (spoken / 'spenc.v3ap.fra.pt').stat().st_size
   held = {iso: max(sizes) - before for iso, sizes in watched.held.items()}
   assert list(held) == ['eng', 'fra', 'spa']
