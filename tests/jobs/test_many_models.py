@@ -74,7 +74,7 @@ def world(tmp_path_factory):
 def finished(world):
   base, manifest, checkpoints = world
   workdir = base / 'run'
-  command.succeed(
+  result = command.run(
     f'--models={",".join(MODELS)}',
     f'--checkpoints={",".join(checkpoints)}',
     '--corpus=manifest',
@@ -84,7 +84,18 @@ def finished(world):
     '--permutations=2',
     '--nofindings',
   )
+  assert result.returncode == 0, result.stderr[-3000:]
+  (base / 'run.log').write_text(result.stderr)
   return workdir
+
+
+def test_a_model_is_scored_before_the_next_is_read(finished):
+  log = (finished.parent / 'run.log').read_text()
+  scored = [log.index(f'{name}: ') for name in MODELS]
+  read = [log.index(f' {name} text eng: ') for name in MODELS]
+  assert sorted(scored + read) == [
+    at for both in zip(read, scored, strict=True) for at in both
+  ]
 
 
 def test_languages_that_not_all_models_read_are_named(finished):
