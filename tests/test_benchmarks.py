@@ -123,6 +123,28 @@ def test_extraction_benchmark_writes_a_row(tmp_path):
   assert least < row['case']['gflop'] < 2 * least
 
 
+@pytest.mark.slow
+def test_single_layers_benchmark_writes_a_row(tmp_path):
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'benchmarks.single_layers'),
+      *('--cases=nllb-200-600m text', '--rounds=2', '--batch=1'),
+      *('--tokens=5', f'--results={tmp_path}'),
+    ],
+    cwd=ROOT,
+    check=True,
+  )
+  row = json.loads((tmp_path / 'single_layers.jsonl').read_text())
+  shape = {'batch': 4, 'time': 5, 'width': 1024}
+  assert row['case'] == {
+    'network': 'nllb-200-600m text',
+    'dtype': 'float32',
+    **shape,
+  }
+  assert max(row['agreement'].values()) < 1e-5
+  assert row['ratios'].keys() == {'best', 'eager'}
+
+
 @pytest.fixture
 def candidates(harness):
   return importlib.import_module('benchmarks.candidates')

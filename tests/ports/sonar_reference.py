@@ -80,7 +80,7 @@ class Speech(nn.Module):
 
   def query(self) -> torch.Tensor:
     row = self.embed_tokens.weight[2]
-    half = torch.zeros(len(row) // 2)
+    half = row.new_zeros(len(row) // 2)
     return row * math.sqrt(len(row)) + torch.cat([half, half + 1])
 
 
