@@ -54,7 +54,7 @@ GRACE = 30
 
 
 class World:
-  """A small model and corpus, and the unbroken run of one process."""
+  """Two small models and a corpus, and the unbroken run of one process."""
 
   def __init__(self, base: pathlib.Path):
     self.base = base
@@ -65,6 +65,7 @@ class World:
       speech.write(base / 'corpus')
     self.common = (
       *command.manifest_flags(manifest, model, ''),
+      '--models=seamless-m4t-v2-large,control-surface',
       f'--jax_cache={base / "cache"}',
       killed.MEASURES,
     )
