@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables
 
-Of every case the last row counts. Ratios are of CPU time, or on a device of
-wall time: how many times as long the other side takes.
+Of every case the last row counts. Ratios say how many times as long the other
+side takes: in CPU time, but of one item alone, and on a device, in wall time.
 """
 
 import json
@@ -68,11 +68,8 @@ def line(row: Row) -> str:
   peaks = (row['peak_memory_mb'][x] / 1e3 for x in ('jaxrep', 'best', 'eager'))
   rate = case['gflop'] / timing['wall']['median'] / case['matmul_gflop_per_s']
   first = (row['first_call'][x] for x in ('jaxrep', 'best'))
-  name = f'{case["model"]} {case["modality"]}'
-  if case['items'] == 1:
-    name += ', one item'
   cells = [
-    name,
+    title(case),
     case['dtype'],
     *(times(row['ratios'][x][clock(row)]) for x in ('best', 'eager')),
     ', '.join(f'{x:.1f}' for x in peaks),
@@ -82,8 +79,14 @@ def line(row: Row) -> str:
   return f'| {" | ".join(cells)} |'
 
 
+def title(case: Row) -> str:
+  alone = ', one item' if case['items'] == 1 else ''
+  return f'{case["model"]} {case["modality"]}{alone}'
+
+
 def clock(row: Row) -> str:
-  return 'cpu' if row['machine']['device'].endswith('cpu') else 'wall'
+  of_cpu = row['machine']['device'].endswith('cpu') and row['case']['items'] > 1
+  return 'cpu' if of_cpu else 'wall'
 
 
 def times(spread: Mapping[str, float]) -> str:
@@ -106,11 +109,7 @@ def plot(rows: list[Row], path: pathlib.Path) -> None:
   matplotlib.use('agg')
   from matplotlib import pyplot as plt
 
-  names = [f'{r["case"]["model"]} {r["case"]["modality"]}' for r in rows]
-  labels = [
-    f'{name}\n{row["case"]["dtype"]}, {row["case"]["items"]} items'
-    for name, row in zip(names, rows, strict=True)
-  ]
+  labels = [f'{title(row["case"])}\n{row["case"]["dtype"]}' for row in rows]
   figure, axes = plt.subplots(figsize=(8, 0.45 * len(rows) + 1.2))
   for offset, (side, colour) in enumerate(
     {'best': '#0072b2', 'eager': '#e69f00'}.items()
@@ -125,9 +124,9 @@ def plot(rows: list[Row], path: pathlib.Path) -> None:
     axes.barh(at, middle, 0.34, xerr=errors, color=colour, label=side)
   axes.axvline(1, color='black', linewidth=0.8)
   axes.set_yticks(range(len(rows)), labels, fontsize=7)
-  axes.invert_yaxis()
+  axes.set_ylim(len(rows) - 0.5, -0.5)
   axes.set_xlabel('time of PyTorch over time of jaxrep')
-  axes.legend(title='PyTorch', frameon=False)
+  axes.legend(title='PyTorch', frameon=False, loc='lower right')
   axes.spines[['top', 'right']].set_visible(False)
   figure.savefig(path, dpi=150, bbox_inches='tight')
   plt.close(figure)

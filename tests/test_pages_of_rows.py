@@ -12,7 +12,10 @@ def row(seconds, **changes):
   return {
     'case': {**case, 'gflop': 50.0, 'matmul_gflop_per_s': 100.0, **changes},
     'timings': {'jaxrep': {'wall': {'median': seconds}}},
-    'ratios': {side: {'cpu': spread} for side in ('best', 'eager')},
+    'ratios': {
+      side: {'cpu': spread, 'wall': {'min': 4.0, 'median': 5.0, 'max': 6.0}}
+      for side in ('best', 'eager')
+    },
     'peak_memory_mb': {'jaxrep': 1000.0, 'best': 2000.0, 'eager': 3000.0},
     'first_call': {'jaxrep': 4.0, 'best': 5.0},
     'machine': {'device': '1 x cpu'},
@@ -46,7 +49,10 @@ def test_a_line_gives_ratios_memory_and_the_share_of_the_peak():
     '| m text | float32 | 2.0× (1.0–3.0) | 2.0× (1.0–3.0) | 1.0, 2.0, 3.0 '
     '| 25% | 4 against 5 |'
   )
-  assert tables.line(row(2.0, items=1)).startswith('| m text, one item |')
+  # Alone it is latency that counts.
+  assert tables.line(row(2.0, items=1)).startswith(
+    '| m text, one item | float32 | 5.0× (4.0–6.0) |'
+  )
 
 
 def test_a_readme_without_marks_is_refused():
