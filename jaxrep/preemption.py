@@ -4,6 +4,7 @@ Every file of a run is written whole or not at all and nothing finished is done
 again, so a process may end wherever it is: what is in hand is dropped.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -23,13 +24,15 @@ def listen() -> None:
   """From now on SIGTERM ends this process with status 0 within seconds.
 
   A thread waits for it, since Python's own handlers wait until a kernel that
-  the main thread has started is done.
+  the main thread has started is done. A process that has done its work and only
+  clears up goes on to its own status: Python would take the handler away.
   """
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   signal.signal(signal.SIGTERM, lambda *_: None)
   signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   threading.Thread(target=_wait, args=(reading,), daemon=True).start()
+  atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
 
 
 def before_end(farewell: Callable[[], None]) -> None:
