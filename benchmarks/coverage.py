@@ -34,10 +34,7 @@ from jaxrep.stats import influence, intervals, moments
 _LATENT = 16
 _SAME_SENTENCE = 0.7  # of the variance, between recordings of a sentence
 
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
-_ONLY = flags.DEFINE_string('only', '', 'Run the parts whose name has this.')
+_PARTS = flags.DEFINE_string('parts', '', 'Run those whose name has this.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Coverage:
 
 def main(_) -> None:
   for name, design, settings, run in parts():
-    if _ONLY.value not in name:
+    if _PARTS.value not in name:
       continue
     start = time.perf_counter()
     found = run()
@@ -96,7 +93,8 @@ def main(_) -> None:
         'seconds': round(time.perf_counter() - start),
         'machine': harness.machine(),
       }
-      with (pathlib.Path(_RESULTS.value) / 'coverage.jsonl').open('a') as file:
+      path = pathlib.Path(harness.FOLDER.value) / 'coverage.jsonl'
+      with path.open('a') as file:
         file.write(json.dumps(row) + '\n')
       print(name, of, settings, design, coverage, flush=True)
 

@@ -34,9 +34,6 @@ _SENTENCES = flags.DEFINE_integer('sentences', 48, 'Texts.')
 _BATCH = flags.DEFINE_integer('batch', 4, 'Recordings at a time; 4x texts.')
 _LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of both encoders.')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed calls of each side.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 # Not compared: the reference's adaptor reads padded frames, ours does not.
 PADDED = ('speech/adaptor', 'speech/output')
@@ -84,7 +81,7 @@ def measure(folder: str, name: str, dtype: str) -> dict:
       warm_up=1,
     ),
     {kind: harness.peak_memory(run, kind, work) for kind in SIDES},
-    pathlib.Path(_RESULTS.value),
+    pathlib.Path(harness.FOLDER.value),
   )
 
 

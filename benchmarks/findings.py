@@ -38,9 +38,6 @@ REVERSED = 'reversed'
 CLAIMS = ('holds', 'holds only after calibration')
 
 _COUNT = flags.DEFINE_integer('count', 200, 'Models of each design.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 
 def uneven(rows, modality, layer, generator):
@@ -92,7 +89,8 @@ def main(_) -> None:
     start = time.perf_counter()
     found = simulate(design, _COUNT.value)
     seconds = round(time.perf_counter() - start)
-    with (pathlib.Path(_RESULTS.value) / 'findings.jsonl').open('a') as file:
+    path = pathlib.Path(harness.FOLDER.value) / 'findings.jsonl'
+    with path.open('a') as file:
       for (finding, measure), errors in found.items():
         row = {
           'benchmark': 'findings',

@@ -18,14 +18,11 @@ from jaxrep.types import SAMPLE_RATE
 _SECONDS = flags.DEFINE_float('seconds', 10, 'Length of every clip.')
 _BATCH = flags.DEFINE_multi_integer('batch', [1, 8], 'Clips at a time.')
 _ROUNDS = flags.DEFINE_integer('rounds', 15, 'Timed calls of each side.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 
 def main(_) -> None:
   for batch in _BATCH.value:
-    row = measure(_SECONDS.value, batch, _ROUNDS.value, _RESULTS.value)
+    row = measure(_SECONDS.value, batch, _ROUNDS.value, harness.FOLDER.value)
     print(harness.summary(row))
 
 

@@ -39,6 +39,7 @@ os.environ |= {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
 
 from absl import app, flags, logging
 
+from benchmarks import harness
 from benchmarks.fuzzing import READERS
 from jaxrep.types import InputError
 from ports.checkpoints import CheckpointError
@@ -60,11 +61,6 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of all changes.')
 _READER = flags.DEFINE_string('reader', '', 'One alone; writes no row.')
 _ONLY = flags.DEFINE_integer('only', -1, 'One input alone, by its number.')
 _NOTE = flags.DEFINE_string('note', '', 'What the row is of.')
-_RESULTS = flags.DEFINE_string(
-  'results',
-  str(pathlib.Path(__file__).parent / 'results'),
-  'Folder that the row is appended to.',
-)
 
 
 class Slow(BaseException):
@@ -346,7 +342,7 @@ def main(_) -> None:
     os.environ['HF_HOME'] = place
     found = fuzz(wanted, pathlib.Path(place))
   if not _READER.value:
-    with (pathlib.Path(_RESULTS.value) / 'fuzz.jsonl').open('a') as file:
+    with (pathlib.Path(harness.FOLDER.value) / 'fuzz.jsonl').open('a') as file:
       file.write(json.dumps(found) + '\n')
   print(found['inputs'], 'inputs,', found['findings'], 'findings')
 

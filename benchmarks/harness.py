@@ -21,7 +21,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from absl import flags
+
 RESULTS = pathlib.Path(__file__).parent / 'results'
+FOLDER = flags.DEFINE_string(
+  'results', str(RESULTS), 'Folder that the rows are appended to.'
+)
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers')
 

@@ -35,9 +35,6 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of all that is random.')
 _FOLDER = flags.DEFINE_string(
   'folder', '', 'Where to work, and to find the unbroken run of before.'
 )
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 # Job, and processes at first.
 SERIES = (
@@ -104,7 +101,7 @@ class World:
 
 
 def main(_) -> None:
-  path = pathlib.Path(_RESULTS.value) / 'kills.jsonl'
+  path = pathlib.Path(harness.FOLDER.value) / 'kills.jsonl'
   path.parent.mkdir(parents=True, exist_ok=True)
   done = [row for row in _rows(path) if 'series' in row]
   with contextlib.ExitStack() as stack:

@@ -30,9 +30,6 @@ _SECONDS = flags.DEFINE_integer('seconds', 5, 'Of a recording.')
 _LAYERS = flags.DEFINE_integer('layers', 1, 'Of the encoder.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed calls.')
 _PRECISION = flags.DEFINE_string('precision', 'float32', 'Or bfloat16.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 MODEL, MODALITY = 'seamless-m4t-v2-large', 'speech'
 COUNTS = (1, 2, 4, 8)
@@ -62,7 +59,7 @@ def main(_) -> None:
       'scoring': scoring(counts),
       'machine': harness.machine(),
     }
-  path = pathlib.Path(_RESULTS.value)
+  path = pathlib.Path(harness.FOLDER.value)
   path.mkdir(parents=True, exist_ok=True)
   with (path / 'scaling.jsonl').open('a') as file:
     file.write(json.dumps(row) + '\n')

@@ -42,9 +42,6 @@ _LARGE = flags.DEFINE_list('large', ['200', '1500'], 'M of the large cases.')
 _PERMUTATIONS = flags.DEFINE_integer('permutations', 1000, 'Of linear CKA.')
 _REPLICATES = flags.DEFINE_integer('replicates', 1000, 'Of linear CKA.')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Timed calls of each side.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 TOLERANCE = 1e-5
 # Of the default size; k is a share of the sentences.
@@ -132,7 +129,7 @@ def measure(
     },
     compare(candidates, truth, tolerance, rounds or _ROUNDS.value),
     peaks or {},
-    pathlib.Path(_RESULTS.value),
+    pathlib.Path(harness.FOLDER.value),
   )
 
 
@@ -324,7 +321,7 @@ def scaling_case() -> Iterator[dict]:
         k = min(int(share * base['n']), sizes['d'])
         rows.append(scaling_point(axis, name, stack, k))
         yield rows[-1]
-  draw(rows, pathlib.Path(_RESULTS.value) / 'similarity_scaling.png')
+  draw(rows, pathlib.Path(harness.FOLDER.value) / 'similarity_scaling.png')
 
 
 def scaling_point(axis: str, name: str, stack: Stack, k: int) -> dict:

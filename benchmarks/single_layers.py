@@ -24,9 +24,6 @@ _BATCH = flags.DEFINE_integer('batch', 4, 'Clips at a time; 4x texts.')
 _SECONDS = flags.DEFINE_integer('seconds', 12, 'Length of a clip.')
 _TOKENS = flags.DEFINE_integer('tokens', 40, 'Length of a text.')
 _ROUNDS = flags.DEFINE_integer('rounds', 9, 'Timed calls of each side.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 3e-2}
 
@@ -91,7 +88,7 @@ def measure(work: Work) -> dict:
       _ROUNDS.value,
     ),
     {},
-    pathlib.Path(_RESULTS.value),
+    pathlib.Path(harness.FOLDER.value),
   )
 
 

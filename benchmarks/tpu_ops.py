@@ -30,9 +30,6 @@ from ports.layers import relative_sinusoid
 
 _OPS = flags.DEFINE_list('ops', [], 'Which; empty for all.')
 _TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 # Four clips of 12 s, and two of 30 s as Whisper has them.
 BATCH, TIME, HEADS, DIM, KERNEL = 4, 599, 16, 1024, 31
@@ -228,7 +225,7 @@ def main(_) -> None:
         'target': _TARGET.value,
       }
       compiled = jax.jit(function).lower(*arguments).compile()
-      folder = pathlib.Path(_RESULTS.value)
+      folder = pathlib.Path(harness.FOLDER.value)
       row = harness.append('tpu_ops', case, figures(compiled), folder)
       del row['machine'], row['case']['shapes']
       print(row, flush=True)

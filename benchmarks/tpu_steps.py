@@ -30,9 +30,6 @@ _PRECISION = flags.DEFINE_list('precision', ['bfloat16'], 'One or several.')
 _SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
 _TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'A chip; 0 for 16, or 64 of text.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 _GIB = 2**30
 
@@ -79,7 +76,7 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
         else _TOKENS.value,
       },
       figures(found, step, chip, precision, mesh.size),
-      pathlib.Path(_RESULTS.value),
+      pathlib.Path(harness.FOLDER.value),
     )
 
 

@@ -26,9 +26,6 @@ _CASES = flags.DEFINE_list(
 _LAYERS = flags.DEFINE_integer('layers', 12, 'Layers of the encoder.')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed loads of each kind.')
 _PRECISIONS = flags.DEFINE_list('precisions', ['float32', 'bfloat16'], 'Which.')
-_RESULTS = flags.DEFINE_string(
-  'results', str(harness.RESULTS), 'Folder that the rows are appended to.'
-)
 
 
 def main(_) -> None:
@@ -61,7 +58,7 @@ def measure(folder: str, name: str, precision: str) -> dict:
     for kind in ('cache', 'checkpoint')
   }
   result = harness.compare(calls, agree, _ROUNDS.value, warm_up=0)
-  folder = pathlib.Path(_RESULTS.value)
+  folder = pathlib.Path(harness.FOLDER.value)
   return harness.write('weights', case, result, peaks, folder)
 
 
