@@ -17,8 +17,6 @@ import dataclasses
 import datetime
 import functools
 import itertools
-import json
-import pathlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -93,9 +91,7 @@ def main(_) -> None:
         'seconds': round(time.perf_counter() - start),
         'machine': harness.machine(),
       }
-      path = pathlib.Path(harness.FOLDER.value) / 'coverage.jsonl'
-      with path.open('a') as file:
-        file.write(json.dumps(row) + '\n')
+      harness.keep('coverage', row)
       print(name, of, settings, design, coverage, flush=True)
 
 

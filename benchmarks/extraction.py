@@ -13,7 +13,6 @@ encoders, for SONAR, BEATs and SALMONN modules of the same arithmetic. A case
 takes two to five minutes a dtype on two CPU cores.
 """
 
-import pathlib
 import tempfile
 from collections.abc import Callable
 
@@ -81,7 +80,6 @@ def measure(folder: str, name: str, dtype: str) -> dict:
       warm_up=1,
     ),
     {kind: harness.peak_memory(run, kind, work) for kind in SIDES},
-    pathlib.Path(harness.FOLDER.value),
   )
 
 

@@ -13,8 +13,6 @@ Appends to `results/findings.jsonl`; ten minutes on two CPU cores.
 import collections
 import dataclasses
 import datetime
-import json
-import pathlib
 import time
 from collections.abc import Iterator
 
@@ -89,10 +87,10 @@ def main(_) -> None:
     start = time.perf_counter()
     found = simulate(design, _COUNT.value)
     seconds = round(time.perf_counter() - start)
-    path = pathlib.Path(harness.FOLDER.value) / 'findings.jsonl'
-    with path.open('a') as file:
-      for (finding, measure), errors in found.items():
-        row = {
+    for (finding, measure), errors in found.items():
+      harness.keep(
+        'findings',
+        {
           'benchmark': 'findings',
           'date': datetime.date.today().isoformat(),
           **{'design': design, 'finding': finding, 'measure': measure},
@@ -101,9 +99,9 @@ def main(_) -> None:
           'settings': dataclasses.asdict(SETTINGS),
           'seconds': seconds,
           'machine': harness.machine(),
-        }
-        file.write(json.dumps(row) + '\n')
-        print(design, finding, measure, errors, flush=True)
+        },
+      )
+      print(design, finding, measure, errors, flush=True)
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ Both go from NumPy waveforms to features: clips of equal length, one alone and
 a batch. Half a minute on two CPU cores.
 """
 
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -22,11 +21,11 @@ _ROUNDS = flags.DEFINE_integer('rounds', 15, 'Timed calls of each side.')
 
 def main(_) -> None:
   for batch in _BATCH.value:
-    row = measure(_SECONDS.value, batch, _ROUNDS.value, harness.FOLDER.value)
+    row = measure(_SECONDS.value, batch, _ROUNDS.value)
     print(harness.summary(row))
 
 
-def measure(seconds: float, batch: int, rounds: int, results: str) -> dict:
+def measure(seconds: float, batch: int, rounds: int) -> dict:
   """Times and compares both sides on one batch; appends the row."""
   sides = {'jaxrep': ours, 'transformers': theirs}
   clips = babble(seconds, batch)
@@ -39,7 +38,6 @@ def measure(seconds: float, batch: int, rounds: int, results: str) -> dict:
       name: harness.peak_memory(run, side, seconds, batch)
       for name, side in sides.items()
     },
-    pathlib.Path(results),
   )
 
 

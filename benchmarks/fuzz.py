@@ -17,7 +17,6 @@ Appends a row to `results/fuzz.jsonl`; 15 minutes on one core. An input again:
 import collections
 import datetime
 import importlib.metadata
-import json
 import mmap
 import os
 import pathlib
@@ -342,8 +341,7 @@ def main(_) -> None:
     os.environ['HF_HOME'] = place
     found = fuzz(wanted, pathlib.Path(place))
   if not _READER.value:
-    with (pathlib.Path(harness.FOLDER.value) / 'fuzz.jsonl').open('a') as file:
-      file.write(json.dumps(found) + '\n')
+    harness.keep('fuzz', found)
   print(found['inputs'], 'inputs,', found['findings'], 'findings')
 
 

@@ -132,39 +132,47 @@ def write(
   case: Mapping[str, Any],
   result: Comparison,
   peaks: Mapping[str, float],
-  folder: pathlib.Path = RESULTS,
 ) -> dict[str, Any]:
-  """Appends one row to `<folder>/<benchmark>.jsonl` and returns it.
+  """Appends one row to the benchmark's file and returns it.
 
   Args:
     benchmark: the name of the file.
     case: what was measured: sizes, dtypes.
     result: of `compare`.
     peaks: of `peak_memory`, MB by candidate.
-    folder: where the rows are.
   """
   figures = dataclasses.asdict(result) | {'peak_memory_mb': dict(peaks)}
-  return append(benchmark, case, figures, folder)
+  return append(benchmark, case, figures)
 
 
 def append(
-  benchmark: str,
-  case: Mapping[str, Any],
-  figures: Mapping[str, Any],
-  folder: pathlib.Path = RESULTS,
+  benchmark: str, case: Mapping[str, Any], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
   """`write` of figures that were not timed."""
-  row = {
-    'benchmark': benchmark,
-    'date': datetime.date.today().isoformat(),
-    'case': _rounded(case),
-    **_rounded(dict(figures)),
-    'machine': machine(),
-  }
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / f'{benchmark}.jsonl').open('a') as file:
+  return keep(
+    benchmark,
+    {
+      'benchmark': benchmark,
+      'date': datetime.date.today().isoformat(),
+      'case': _rounded(case),
+      **_rounded(dict(figures)),
+      'machine': machine(),
+    },
+  )
+
+
+def keep(benchmark: str, row: dict[str, Any]) -> dict[str, Any]:
+  """Appends a row as it is to the benchmark's file and returns it."""
+  with in_results(f'{benchmark}.jsonl').open('a') as file:
     file.write(json.dumps(row) + '\n')
   return row
+
+
+def in_results(name: str) -> pathlib.Path:
+  """The file of this name in the folder of results, which is made."""
+  folder = pathlib.Path(FOLDER.value)
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder / name
 
 
 def machine() -> dict[str, Any]:

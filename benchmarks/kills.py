@@ -101,18 +101,17 @@ class World:
 
 
 def main(_) -> None:
-  path = pathlib.Path(harness.FOLDER.value) / 'kills.jsonl'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  done = [row for row in _rows(path) if 'series' in row]
+  rows = _rows(harness.in_results('kills.jsonl'))
+  done = [row for row in rows if 'series' in row]
   with contextlib.ExitStack() as stack:
     base = _FOLDER.value or stack.enter_context(tempfile.TemporaryDirectory())
     world = World(pathlib.Path(base))
     while sum(len(row['kills']) for row in done) < _KILLS.value:
       row = series(world, len(done))
       done.append(row)
-      _append(path, row)
+      harness.keep('kills', row)
       print(json.dumps(row), flush=True)
-  print(json.dumps(_append(path, total(done)), indent=2))
+  print(json.dumps(harness.keep('kills', total(done)), indent=2))
 
 
 def series(world: World, number: int) -> dict[str, Any]:
@@ -303,12 +302,6 @@ def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _append(path: pathlib.Path, row: dict[str, Any]) -> dict[str, Any]:
-  with path.open('a') as file:
-    file.write(json.dumps(row) + '\n')
-  return row
 
 
 if __name__ == '__main__':

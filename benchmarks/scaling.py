@@ -13,7 +13,6 @@ costs say anything, not the seconds. Five minutes on two cores.
 import datetime
 import functools
 import json
-import pathlib
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -59,11 +58,7 @@ def main(_) -> None:
       'scoring': scoring(counts),
       'machine': harness.machine(),
     }
-  path = pathlib.Path(harness.FOLDER.value)
-  path.mkdir(parents=True, exist_ok=True)
-  with (path / 'scaling.jsonl').open('a') as file:
-    file.write(json.dumps(row) + '\n')
-  print(json.dumps(row, indent=2))
+  print(json.dumps(harness.keep('scaling', row), indent=2))
 
 
 def extraction(folder: str, counts: list[int]) -> dict[str, Any]:

@@ -129,7 +129,6 @@ def measure(
     },
     compare(candidates, truth, tolerance, rounds or _ROUNDS.value),
     peaks or {},
-    pathlib.Path(harness.FOLDER.value),
   )
 
 
@@ -321,7 +320,7 @@ def scaling_case() -> Iterator[dict]:
         k = min(int(share * base['n']), sizes['d'])
         rows.append(scaling_point(axis, name, stack, k))
         yield rows[-1]
-  draw(rows, pathlib.Path(harness.FOLDER.value) / 'similarity_scaling.png')
+  draw(rows, harness.in_results('similarity_scaling.png'))
 
 
 def scaling_point(axis: str, name: str, stack: Stack, k: int) -> dict:

@@ -6,7 +6,6 @@ The input is what the reference's first layer gets of items of equal length, so
 that nothing is padding. `best` is the layer under `torch.compile`.
 """
 
-import pathlib
 import tempfile
 from collections.abc import Callable
 
@@ -88,7 +87,6 @@ def measure(work: Work) -> dict:
       _ROUNDS.value,
     ),
     {},
-    pathlib.Path(harness.FOLDER.value),
   )
 
 

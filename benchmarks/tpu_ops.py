@@ -9,7 +9,6 @@ says nothing of gathers, which are counted. A few minutes on two CPU cores.
 """
 
 import functools
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -225,8 +224,7 @@ def main(_) -> None:
         'target': _TARGET.value,
       }
       compiled = jax.jit(function).lower(*arguments).compile()
-      folder = pathlib.Path(harness.FOLDER.value)
-      row = harness.append('tpu_ops', case, figures(compiled), folder)
+      row = harness.append('tpu_ops', case, figures(compiled))
       del row['machine'], row['case']['shapes']
       print(row, flush=True)
 

@@ -76,7 +76,6 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
         else _TOKENS.value,
       },
       figures(found, step, chip, precision, mesh.size),
-      pathlib.Path(harness.FOLDER.value),
     )
 
 

@@ -58,8 +58,7 @@ def measure(folder: str, name: str, precision: str) -> dict:
     for kind in ('cache', 'checkpoint')
   }
   result = harness.compare(calls, agree, _ROUNDS.value, warm_up=0)
-  folder = pathlib.Path(harness.FOLDER.value)
-  return harness.write('weights', case, result, peaks, folder)
+  return harness.write('weights', case, result, peaks)
 
 
 def _load(cached: bool, cold: bool, folder: str, *arguments: str) -> list[Any]:

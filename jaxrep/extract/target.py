@@ -272,12 +272,13 @@ def describe(found: Compiled, target: str) -> str:
     f'{found.fitting} rows or more would fit\n'
     f'  {one.operations:.3g} operations, {one.moved:.3g} bytes moved and '
     f'{one.cycles:.3g} cycles a chip and batch, as the compiler reckons: all '
-    f'batches {_duration(found.seconds)}, by what the largest takes an element'
+    f'batches {duration(found.seconds)}, by what the largest takes an element'
   )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+  """For people, in a unit that leaves two digits or three."""
   for unit, size in (('h', 3600), ('min', 60)):
     if seconds >= 2 * size:
       return f'{seconds / size:.1f} {unit}'
-  return f'{seconds:.2g} s'
+  return f'{seconds:.0f} s' if seconds >= 10 else f'{seconds:.2g} s'
