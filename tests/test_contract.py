@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxrep import mesh as meshes
 from jaxrep import opened
 from jaxrep.extract import pooling
-from jaxrep.extract.step import frames_step, pooled_step
+from jaxrep.extract.step import frames_step, groups, pooled_step
 from jaxrep.inputs import pad
 from jaxrep.models import MODELS
 from jaxrep.types import SAMPLE_RATE
@@ -109,10 +109,15 @@ def items(model) -> list[np.ndarray]:
   ]
 
 
-def arrays(model, rows, grids=1):
+def arrays(model, rows, dummies=0, grids=1):
   """A batch as the jobs make it: padded to a multiple of the grid."""
   length = grids * model.inputs.grid
-  return pad(rows, len(rows), length, model.inputs.dtype)
+  return pad(rows, len(rows) + dummies, length, model.inputs.dtype)
+
+
+def roomy(model, rows):
+  """With dummy rows, and twice as long."""
+  return arrays(model, rows, dummies=8, grids=2)
 
 
 def valid(model, outputs, row):
@@ -150,7 +155,7 @@ def test_more_padding_and_alone_change_nothing(loaded):
   model, state, step = loaded
   rows = items(model)
   clean = step(state, *arrays(model, rows))
-  wider = step(state, *arrays(model, rows, grids=2))
+  wider = step(state, *roomy(model, rows))
   for row, item in enumerate(rows):
     alone = valid(model, step(state, *arrays(model, [item])), 0)
     assert_same(valid(model, clean, row), alone)
@@ -160,9 +165,8 @@ def test_more_padding_and_alone_change_nothing(loaded):
 def test_dummy_rows_are_finite_and_change_nothing(loaded):
   model, state, step = loaded
   rows = items(model)
-  batch, lengths = arrays(model, rows)
-  more, counts = np.pad(batch, ((0, 8), (0, 0))), np.pad(lengths, (0, 8))
-  clean, found = step(state, batch, lengths), step(state, more, counts)
+  clean = step(state, *arrays(model, rows))
+  found = step(state, *roomy(model, rows))
   for states, mask in found:
     assert np.isfinite(states).all()
     assert not np.asarray(mask[8:]).any()
@@ -190,21 +194,20 @@ def test_jit_is_eager(loaded):
 
 
 def test_eight_devices_give_what_one_gives(loaded):
-  model, _, _ = loaded
-  batch, lengths = arrays(model, items(model))
-  found = {}
-  for devices in (1, 8):
-    mesh = meshes_of(devices)
-    state = model.weights('float32', meshes.placement(mesh))
-    step = pooled_step(model.program, pooling.parse('mean'), 'float32', mesh)
-    sharded = jax.device_put((batch, lengths), meshes.by_row(mesh))
-    for _ in range(2):
-      pooled = step(state, *sharded)
-    assert step._cache_size() == 1
-    for value in pooled.values():
-      assert value.sharding.is_equivalent_to(meshes.by_row(mesh), 3)
-    found[devices] = jax.tree.map(np.asarray, pooled)
-  one, eight = found[1], found[8]
-  assert one.keys() == eight.keys()
-  for width in one:
-    assert_same({'pooled': eight[width]}, {'pooled': one[width]})
+  """Means over the valid states, of which one device gives all."""
+  model, state, step = loaded
+  batch = arrays(model, items(model))
+  one = [valid(model, step(state, *batch), row) for row in range(len(batch[0]))]
+  mesh = meshes_of(8)
+  state = model.weights('float32', meshes.placement(mesh))
+  pooled = pooled_step(model.program, pooling.parse('mean'), 'float32', mesh)
+  for _ in range(2):
+    found = pooled(state, *jax.device_put(batch, meshes.by_row(mesh)))
+  assert pooled._cache_size() == 1
+  for width, names in groups(model.taps).items():
+    assert found[width].sharding.is_equivalent_to(meshes.by_row(mesh), 3)
+    for i, name in enumerate(names):
+      means = [states[name].mean(axis=0, dtype=float) for states in one]
+      assert_same(
+        {name: np.asarray(found[width][:, i])}, {name: np.array(means)}
+      )

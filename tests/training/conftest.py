@@ -1,4 +1,4 @@
-"""Trainings under test are of two narrow layers and one shape of batches."""
+"""Trainings under test are of few narrow layers and one shape of batches."""
 
 import pytest
 
@@ -11,7 +11,7 @@ WHOLE = networks.architecture
 def narrow():
   sizes = {
     'hidden_size': 32,
-    'encoder_layers': 2,
+    'encoder_layers': 1,
     'encoder_ffn_dim': 48,
     'speech_encoder_layers': 2,
     'speech_encoder_intermediate_size': 48,

@@ -15,6 +15,7 @@ from ports.layers import Tap
 from tests.training.material import small
 
 LATE = jnp.int32(10_000)
+PARTS = ('text', 'speech', 'head')
 
 
 def networks_of(objective):
@@ -28,41 +29,51 @@ def batch_of(objective, seed=0):
 
 
 @pytest.fixture(scope='module')
-def gradients():
-  """By recipe: the loss' terms, and their largest gradients by network."""
+def slopes():
+  """By recipe: the loss' terms, and how steep each is along each network.
 
-  def terms_and_norms(name):
+  Along one random direction of its parameters: 0 where a term does not read it.
+  """
+
+  def terms_and_slopes(name):
     objective = importlib.import_module(RECIPES[name].objective)
     params, merged = split(networks_of(objective))
     batch = batch_of(objective)
 
     def terms(params):
-      found = objective.loss(merged(params), batch, jax.random.key(0), LATE)
-      return found, found
+      return objective.loss(merged(params), batch, jax.random.key(0), LATE)
 
     @jax.jit
-    def largest(params):
-      gradients, values = jax.jacrev(terms, has_aux=True)(params)
-      parts = {
-        term: {
-          part: sum(
-            jnp.abs(gradient).max()
-            for key, gradient in of.items()
-            if key.startswith(part)
-          )
-          for part in ('text', 'speech', 'head')
-        }
-        for term, of in gradients.items()
-      }
-      return values, parts
+    def steepness(directions):
+      values, along = jax.linearize(terms, params)
+      return values, jax.vmap(along)(directions)
 
-    return jax.device_get(largest(params))
+    values, found = jax.device_get(steepness(directions_of(params)))
+    slopes = {
+      term: dict(zip(PARTS, np.abs(steep), strict=True))
+      for term, steep in found.items()
+    }
+    return values, slopes
 
-  return {name: terms_and_norms(name) for name in RECIPES}
+  return {name: terms_and_slopes(name) for name in RECIPES}
 
 
-def test_unaligned_text_and_speech_share_nothing(gradients):
-  _, found = gradients['unaligned']
+def directions_of(params):
+  """One for each of PARTS, in which the others stay."""
+  random = np.random.default_rng(0)
+  return {
+    key: np.stack(
+      [
+        random.standard_normal(value.shape, np.float32) * key.startswith(part)
+        for part in PARTS
+      ]
+    )
+    for key, value in params.items()
+  }
+
+
+def test_unaligned_text_and_speech_share_nothing(slopes):
+  _, found = slopes['unaligned']
   assert set(found) == {'text', 'speech', 'speech-window'}
   assert found['text']['text'] > 0 and found['text']['speech'] == 0
   for term in ('speech', 'speech-window'):
@@ -78,21 +89,21 @@ def test_unaligned_text_and_speech_share_nothing(gradients):
   ],
 )
 def test_aligned_and_translation_reach_both_through_one_term(
-  gradients, recipe, term
+  slopes, recipe, term
 ):
-  parts = gradients[recipe][1][term]
+  parts = slopes[recipe][1][term]
   assert parts['text'] > 0 and parts['speech'] > 0
 
 
 @pytest.mark.parametrize('recipe', ['aligned', 'translation'])
-def test_phones_are_of_speech_alone(gradients, recipe):
-  parts = gradients[recipe][1]['phones']
+def test_phones_are_of_speech_alone(slopes, recipe):
+  parts = slopes[recipe][1]['phones']
   assert parts['speech'] > 0 and parts['head'] > 0 and parts['text'] == 0
 
 
-def test_an_untrained_network_guesses(gradients):
+def test_an_untrained_network_guesses(slopes):
   """About log of the number of classes, as scores begin near 0."""
-  values = gradients['unaligned'][0]
+  values = slopes['unaligned'][0]
   guess = np.log(unaligned.CODES)
   assert abs(values['speech'] - guess) < 1
   assert abs(values['speech-window'] - guess) < 1
