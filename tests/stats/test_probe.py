@@ -10,12 +10,12 @@ from jaxrep.stats import probe, proportions
 SENTENCES, CLASSES, DIM = 60, 4, 12
 
 
-def states(apart, seed=0, taps=1):
+def states(apart, seed=0):
   """Classes as offsets of size `apart`; features of uneven scale and place."""
   random = np.random.default_rng(seed)
   labels = np.tile(np.arange(CLASSES), SENTENCES)
-  offsets = random.standard_normal((CLASSES, DIM))
-  x = random.standard_normal((taps, labels.size, DIM)) + apart * offsets[labels]
+  offsets = np.random.default_rng(1).standard_normal((CLASSES, DIM))
+  x = random.standard_normal((labels.size, DIM)) + apart * offsets[labels]
   x = x * np.logspace(-1, 2, DIM) + 100
   folds = np.repeat(np.arange(SENTENCES) % 5, CLASSES)
   return np.float32(x), labels, folds
@@ -40,16 +40,14 @@ def loss(flat, z, labels):
 def test_a_probe_is_scipys_minimum_of_the_stated_objective():
   x, labels, folds = states(0.5)
   used = folds != 0
-  own = x[0][used].astype(np.float64)
+  own = x[used].astype(np.float64)
   mean, sd = own.mean(axis=0), own.std(axis=0)
   z = (own - mean) / sd
   start = np.zeros((DIM + 1) * CLASSES)
   best = optimize.minimize(
     loss, start, (z, labels[used]), 'L-BFGS-B', tol=1e-12
   )
-  found = probe.fit(
-    jnp.array(x[0]), jnp.array(labels), jnp.array(used), CLASSES
-  )
+  found = probe.fit(jnp.array(x), jnp.array(labels), jnp.array(used), CLASSES)
   weights = np.asarray(found.weights, np.float64) * sd[:, None]
   bias = np.asarray(found.bias, np.float64) + mean @ np.asarray(found.weights)
   flat = np.concatenate([weights.ravel(), bias - bias.mean()])
@@ -58,8 +56,8 @@ def test_a_probe_is_scipys_minimum_of_the_stated_objective():
   np.testing.assert_allclose(
     weights.ravel(), best.x[: DIM * CLASSES], atol=5e-3
   )
-  logits = x[0] @ np.asarray(found.weights) + np.asarray(found.bias)
-  scipys = (x[0] - mean) / sd @ best.x[: DIM * CLASSES].reshape(DIM, CLASSES)
+  logits = x @ np.asarray(found.weights) + np.asarray(found.bias)
+  scipys = (x - mean) / sd @ best.x[: DIM * CLASSES].reshape(DIM, CLASSES)
   scipys += best.x[DIM * CLASSES :]
   same = logits.argmax(axis=1) == scipys.argmax(axis=1)
   assert same.mean() > 0.99
@@ -67,10 +65,10 @@ def test_a_probe_is_scipys_minimum_of_the_stated_objective():
 
 def test_held_out_rows_are_those_read_without_their_fold():
   x, labels, folds = states(0.5)
-  right = np.asarray(probe.held_out(x, labels, folds, CLASSES, 5))[0]
+  right = np.asarray(probe.held_out(x, labels, folds, CLASSES, 5))
   for split in range(5):
-    found = fit(x[0], labels, folds != split)
-    logits = x[0] @ np.asarray(found.weights) + np.asarray(found.bias)
+    found = fit(x, labels, folds != split)
+    logits = x @ np.asarray(found.weights) + np.asarray(found.bias)
     own = folds == split
     same = (logits.argmax(axis=1) == labels)[own] == right[own]
     assert same.mean() > 0.97
@@ -87,21 +85,11 @@ def test_planted_classes_are_found_and_shuffled_ones_are_chance():
 def test_a_probe_does_not_see_what_it_is_tested_on():
   """Each row alone says its class by a feature that no other row has."""
   labels = np.tile(np.arange(2), 20)
-  x = np.eye(40, dtype=np.float32)[None]
+  x = np.eye(40, dtype=np.float32)
   folds = np.repeat(np.arange(20) % 5, 2)
   assert np.mean(probe.held_out(x, labels, folds, 2, 5)) <= 0.5
-  leaking = np.asarray(fit(x[0], labels, folds >= 0, 2).weights)
-  assert ((x[0] @ leaking).argmax(axis=1) == labels).all()
-
-
-def test_taps_are_probed_each_by_itself():
-  x, labels, folds = states(0.7, taps=3)
-  x[1] = np.random.default_rng(2).standard_normal(x[1].shape)
-  together = probe.held_out(x, labels, folds, CLASSES, 5)
-  shares = [share(one[None], labels, folds) for one in x]
-  # A few rows lie on the border, where rounding decides.
-  np.testing.assert_allclose(np.mean(together, axis=1), shares, atol=0.01)
-  assert shares[1] < 0.4 < min(shares[0], shares[2])
+  leaking = np.asarray(fit(x, labels, folds >= 0, 2).weights)
+  assert ((x @ leaking).argmax(axis=1) == labels).all()
 
 
 def test_scale_place_and_constant_features_change_nothing():
@@ -117,7 +105,7 @@ def test_scale_place_and_constant_features_change_nothing():
 
 def test_constant_states_are_read_at_chance():
   _, labels, folds = states(1.0)
-  assert share(np.ones((1, labels.size, DIM), np.float32), labels, folds) == (
+  assert share(np.ones((labels.size, DIM), np.float32), labels, folds) == (
     1 / CLASSES
   )
 
@@ -125,9 +113,11 @@ def test_constant_states_are_read_at_chance():
 @pytest.mark.slow
 @pytest.mark.parametrize('apart', [0, 0.5, 1])
 def test_intervals_over_sentences_hold_the_expected_accuracy(apart):
-  """300 samples, each as a tap of its own."""
-  x, labels, folds = states(apart, taps=300)
-  right = np.asarray(probe.held_out(x, labels, folds, CLASSES, 5))
+  _, labels, folds = states(apart)
+  samples = [states(apart, seed)[0] for seed in range(300)]
+  right = np.array(
+    [probe.held_out(x, labels, folds, CLASSES, 5) for x in samples]
+  )
   truth = right.mean()
   sentence = np.repeat(np.arange(SENTENCES), CLASSES)
   ends = [proportions.clustered_wilson(one, sentence, 5) for one in right]
