@@ -121,9 +121,10 @@ def operations(work: Work) -> float:
   """GFLOP of all items, as XLA counts them in the form for accelerators."""
   model, state, step = engine(work)
   total = 0.0
-  for padded in padding(work, model.inputs):
-    lowered = step.trace(state, *padded).lower(lowering_platforms=('cuda',))
-    total += lowered.cost_analysis()['flops']
+  for batch, lengths in padding(work, model.inputs):
+    traced = step.trace(state, batch[:1], lengths[:1])
+    lowered = traced.lower(lowering_platforms=('cuda',))
+    total += len(batch) * lowered.cost_analysis()['flops']
   return total / 1e9
 
 

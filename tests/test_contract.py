@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxrep import mesh as meshes
 from jaxrep import opened
 from jaxrep.extract import pooling
+from jaxrep.extract import step as steps
 from jaxrep.extract.step import frames_step, groups, pooled_step
 from jaxrep.inputs import pad
 from jaxrep.models import MODELS
@@ -171,6 +172,16 @@ def test_dummy_rows_are_finite_and_change_nothing(loaded):
     assert np.isfinite(states).all()
     assert not np.asarray(mask[8:]).any()
   for row in range(8):
+    assert_same(valid(model, found, row), valid(model, clean, row))
+
+
+def test_a_cpu_may_read_row_by_row(loaded, monkeypatch):
+  model, state, step = loaded
+  monkeypatch.setattr(steps, 'STEPS_A_TURN', 1)
+  in_turns = frames_step.__wrapped__(model.program, 'float32', meshes_of(1))
+  batch = arrays(model, items(model))
+  clean, found = step(state, *batch), in_turns(state, *batch)
+  for row in range(len(batch[0])):
     assert_same(valid(model, found, row), valid(model, clean, row))
 
 

@@ -213,14 +213,15 @@ def test_costs_follow_from_shapes(world):
 
 
 def test_the_loops_of_a_cpu_are_counted_whole(world):
-  """One device attends to a head at a time, several to all at once."""
+  """One device reads rows and heads in turns, several all at once."""
   entry = definition.make_plan(config(world, 'cost')).entries[3]
   found = []
   for devices in (1, 8):
     some = mesh.of_devices(jax.devices()[:devices])
     state = entry.model.program.shapes('float32', mesh.placement(some))
     found.append(cost.flops_of(entry, state, some, 8, 10 * 16_000))
-  assert found[0] == found[1]
+  # What rows share, as tables of positions, is counted for each of them.
+  assert found[0] == pytest.approx(found[1], rel=0.02)
 
 
 def test_files_are_read_while_the_device_computes(world, monkeypatch):
