@@ -89,7 +89,7 @@ def jaxrep(work: Work) -> Callable[[], Vectors]:
   return call
 
 
-def engine(work: Work):
+def engine(work: Work, turns: bool = True):
   """The model, its weights and the jitted step on this process' devices."""
   from jaxrep import mesh as meshes
   from jaxrep import opened
@@ -102,7 +102,9 @@ def engine(work: Work):
   )
   mesh = meshes.local_mesh()
   state = model.weights(work.dtype, meshes.placement(mesh))
-  step = pooled_step(model.program, pooling.parse('mean'), work.dtype, mesh)
+  step = pooled_step(
+    *(model.program, pooling.parse('mean'), work.dtype, mesh), turns=turns
+  )
   return model, state, step
 
 
@@ -119,12 +121,11 @@ def padding(work: Work, inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def operations(work: Work) -> float:
   """GFLOP of all items, as XLA counts them in the form for accelerators."""
-  model, state, step = engine(work)
+  model, state, step = engine(work, turns=False)
   total = 0.0
-  for batch, lengths in padding(work, model.inputs):
-    traced = step.trace(state, batch[:1], lengths[:1])
-    lowered = traced.lower(lowering_platforms=('cuda',))
-    total += len(batch) * lowered.cost_analysis()['flops']
+  for padded in padding(work, model.inputs):
+    lowered = step.trace(state, *padded).lower(lowering_platforms=('cuda',))
+    total += lowered.cost_analysis()['flops']
   return total / 1e9
 
 

@@ -180,6 +180,7 @@ def test_a_cpu_may_read_row_by_row(loaded, monkeypatch):
   monkeypatch.setattr(steps, 'STEPS_A_TURN', 1)
   in_turns = frames_step.__wrapped__(model.program, 'float32', meshes_of(1))
   batch = arrays(model, items(model))
+  assert 'while' in in_turns.lower(state, *batch).as_text()
   clean, found = step(state, *batch), in_turns(state, *batch)
   for row in range(len(batch[0])):
     assert_same(valid(model, found, row), valid(model, clean, row))

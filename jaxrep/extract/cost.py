@@ -88,19 +88,21 @@ def flops_of(
 ) -> float:
   """Of one batch, as XLA counts them in the lowered program.
 
-  In that of one row a device for an accelerator, on any machine: of the loops
-  of a CPU's it counts one turn.
+  In that for an accelerator, on any machine: of the loops of a CPU's it counts
+  one turn.
   """
   model, options = entry.model, entry.options
   rule = pooling.parse(options.pooling)
   step = pooled_step(
-    model.program, rule, options.precision, mesh, options.specials
+    *(model.program, rule, options.precision, mesh, options.specials),
+    turns=False,
   )
-  batch = jax.ShapeDtypeStruct((mesh.size, length), model.inputs.dtype)
-  lengths = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
+  rows = -(-size // mesh.size) * mesh.size
+  batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
+  lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
   traced = step.trace(state, batch, lengths)
   lowered = traced.lower(lowering_platforms=('cuda',))
-  return -(-size // mesh.size) * float(lowered.cost_analysis()['flops'])
+  return float(lowered.cost_analysis()['flops'])
 
 
 def _matmul_rate() -> float:

@@ -37,6 +37,7 @@ def pooled_step(
   precision: str,
   mesh: Mesh,
   specials: bool = True,
+  turns: bool = True,
 ) -> Callable[..., dict[int, jax.Array]]:
   """step(state, batch, lengths) → width → float32 [batch, tap, width].
 
@@ -44,8 +45,10 @@ def pooled_step(
   mesh, so its rows are a multiple of them. `specials=False` leaves the first
   and last token of a text (its language and `</s>`) out of the pooling, but for
   a vector that the model itself makes of all of them; a language model's taps
-  are of the text's own tokens in any case. The same arguments give the same
-  step, so encoders that differ in their weights alone are compiled once.
+  are of the text's own tokens in any case. A single CPU takes a few rows after
+  the others; `turns=False` makes one program of it, whose operations XLA can
+  count. The same arguments give the same step, so encoders that differ in their
+  weights alone are compiled once.
   """
 
   def step(state, batch, lengths):
@@ -61,7 +64,7 @@ def pooled_step(
       for width, names in groups(program.taps).items()
     }
 
-  return _jitted(step, program, precision, mesh)
+  return _jitted(step, program, precision, mesh, turns)
 
 
 def _taps(
@@ -79,14 +82,18 @@ def _taps(
 
 
 def _jitted(
-  step: Callable[..., Any], program: Program, precision: str, mesh: Mesh
+  step: Callable[..., Any],
+  program: Program,
+  precision: str,
+  mesh: Mesh,
+  turns: bool = True,
 ) -> Callable[..., Any]:
   placement, rows = meshes.placement(mesh), meshes.by_row(mesh)
   shapes = program.shapes(precision, placement)
   state = jax.tree.map(lambda leaf: leaf.sharding, shapes)
   widest = max(dim for _, dim in program.taps)
-  platform = mesh.devices.flat[0].platform
-  if platform == 'cpu' and mesh.size == 1 and widest <= _WIDEST:
+  one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+  if turns and one_cpu and widest <= _WIDEST:
     step = functools.partial(_in_turns, step, program.modality)
   return jax.jit(step, in_shardings=(state, rows, rows), out_shardings=rows)
 

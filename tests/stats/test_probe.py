@@ -14,7 +14,7 @@ def states(apart, seed=0):
   """Classes as offsets of size `apart`; features of uneven scale and place."""
   random = np.random.default_rng(seed)
   labels = np.tile(np.arange(CLASSES), SENTENCES)
-  offsets = np.random.default_rng(1).standard_normal((CLASSES, DIM))
+  offsets = np.random.default_rng(1_000).standard_normal((CLASSES, DIM))
   x = random.standard_normal((labels.size, DIM)) + apart * offsets[labels]
   x = x * np.logspace(-1, 2, DIM) + 100
   folds = np.repeat(np.arange(SENTENCES) % 5, CLASSES)

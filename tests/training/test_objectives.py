@@ -49,11 +49,10 @@ def slopes():
       return values, jax.vmap(along)(directions)
 
     values, found = jax.device_get(steepness(directions_of(params)))
-    slopes = {
+    return values, {
       term: dict(zip(PARTS, np.abs(steep), strict=True))
       for term, steep in found.items()
     }
-    return values, slopes
 
   return {name: terms_and_slopes(name) for name in RECIPES}
 
