@@ -57,7 +57,7 @@ class World:
     self.base = base
     model, manifest = base / 'model', str(base / 'corpus' / 'manifest.tsv')
     if not model.exists():
-      model.mkdir()
+      model.mkdir(parents=True)
       checkpoint.save(model)
       speech.write(base / 'corpus')
     self.common = (
