@@ -6,10 +6,11 @@
 
 Encoders of full width and 4 layers, random weights. Speech goes from waveforms
 in memory to the mean of every stage, text from token ids; lengths as in FLEURS
-(log-normal about 12 s, about 35 tokens). `sides` has who is compared: against
-PyTorch at its best everything is of one shape, against PyTorch as people run it
-each side batches in its own way. PyTorch runs transformers' extractor and
-encoders, for SONAR, BEATs and SALMONN modules of the same arithmetic. A case
+(log-normal about 12 s, about 35 tokens). `sides` has who is compared: PyTorch
+at its best is given batches of the same shapes, as people run it it takes the
+items as they come. PyTorch runs transformers' extractor and encoders, for
+SONAR, BEATs and SALMONN modules of the same arithmetic. Where
+TORCHINDUCTOR_FREEZING=1 its best folds weights into each shape's graph. A case
 takes two to five minutes a dtype on two CPU cores.
 """
 
@@ -45,7 +46,8 @@ def main(_) -> None:
 
   for name in _CASES.value or references.CASES:
     with tempfile.TemporaryDirectory() as folder:
-      references.save(references.CASES[name], folder, _LAYERS.value)
+      case, layers = references.CASES[name], _LAYERS.value
+      references.save(case, folder, layers, _DTYPES.value)
       for dtype in _DTYPES.value:
         print(harness.summary(measure(folder, name, dtype)))
 
@@ -64,6 +66,7 @@ def measure(folder: str, name: str, dtype: str) -> dict:
     'layers': work.layers,
     'width': references.CASES[name].width,
     'dtype': dtype,
+    'shapes': 'equal',
     'items': count,
     'batch': size,
     'seconds' if speech else 'tokens': sum(map(len, items_of(work))) / unit,

@@ -1,7 +1,8 @@
 """How the references' own tools prepare a batch.
 
 Each function makes what turns a list of items into the arguments of a module
-and the masks of its valid steps, by the number of steps.
+and the masks of its valid steps, by the number of steps. Items are padded to
+`length` of them, without one to the longest; clips of 30 s stay as they are.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from jaxrep.audio import frontends
 from jaxrep.types import SAMPLE_RATE
 
 Prepare = Callable[
-  [list[np.ndarray]], tuple[dict[str, Any], dict[int, torch.Tensor]]
+  [list[np.ndarray], int | None],
+  tuple[dict[str, Any], dict[int, torch.Tensor]],
 ]
+WINDOW, HOP = 400, 160  # samples, of the extractor's frames
 SLOTS = 89  # <s> and SALMONN's 88 audio tokens
 
 
@@ -24,8 +27,14 @@ def seamless() -> Prepare:
   """Behind the length adaptor, of stride 8, there are n // 8 + 1 steps."""
   extractor = SeamlessM4TFeatureExtractor()
 
-  def prepare(batch):
-    found = extractor(batch, sampling_rate=SAMPLE_RATE, return_tensors='pt')
+  def prepare(batch, length=None):
+    padding = {}
+    if length is not None:
+      frames = (length - WINDOW) // HOP + 1
+      padding = {'padding': 'max_length', 'max_length': frames}
+    found = extractor(
+      batch, sampling_rate=SAMPLE_RATE, return_tensors='pt', **padding
+    )
     mask = found['attention_mask']
     adapted = mask.sum(1) // 8 + 1
     short = torch.arange(mask.shape[1] // 8 + 1)[None] < adapted[:, None]
@@ -39,8 +48,9 @@ def seamless() -> Prepare:
 
 
 def tokens() -> Prepare:
-  def prepare(batch):
-    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+  def prepare(batch, length=None):
+    steps = length or max(map(len, batch))
+    ids = torch.zeros(len(batch), steps, dtype=torch.long)
     for row, item in zip(ids, batch, strict=True):
       row[: len(item)] = torch.tensor(item)
     mask = (ids != 0).long()
@@ -54,8 +64,8 @@ def decoder_tokens() -> Prepare:
   """The first token of a language model's sequence is not the text's own."""
   whole = tokens()
 
-  def prepare(batch):
-    arguments, masks = whole(batch)
+  def prepare(batch, length=None):
+    arguments, masks = whole(batch, length)
     return arguments, {
       steps: mask * (torch.arange(steps) > 0) for steps, mask in masks.items()
     }
@@ -67,7 +77,7 @@ def whisper() -> Prepare:
   """All of the 30 s count, silence included."""
   extractor = WhisperFeatureExtractor()
 
-  def prepare(batch):
+  def prepare(batch, length=None):
     found = extractor(batch, sampling_rate=SAMPLE_RATE, return_tensors='pt')
     return {'input_features': found['input_features']}, {}
 
@@ -78,7 +88,7 @@ def beats() -> Prepare:
   """The fbank is made once and given for nothing; the clips have one length."""
   made: dict[bytes, torch.Tensor] = {}
 
-  def prepare(batch):
+  def prepare(batch, length=None):
     key = batch[0][:64].tobytes()
     if key not in made:
       clips = np.stack(batch)
@@ -94,7 +104,7 @@ def salmonn() -> Prepare:
   spoken, sound = whisper(), beats()
   own = torch.arange(SLOTS)[None] > 0
 
-  def prepare(batch):
+  def prepare(batch, length=None):
     mels = spoken(batch)[0]['input_features']
     return {'mels': mels, **sound(batch)[0]}, {SLOTS: own}
 

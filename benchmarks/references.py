@@ -2,11 +2,11 @@
 
 Released widths, few layers, random weights: the same modules that the tests
 compare every stage with. `save` writes a checkpoint that jaxrep loads, and the
-module's own state beside it.
+module's own state beside it, in each dtype that is asked for.
 """
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +26,6 @@ from tests.ports import (
 from tests.ports.test_seamless import FULL_WIDTH, RELEASED_POSITIONS
 
 VOCABULARY = 8000  # the size of the embedding table costs no arithmetic
-STATE = 'reference.pt'
 WIDE = {**FULL_WIDTH, 'vocab_size': VOCABULARY, 'decoder_ffn_dim': 64}
 SONAR_TEXT = {
   'model_dim': 1024,
@@ -90,18 +89,44 @@ class Case(NamedTuple):
   lists_states: bool = True
 
 
-def save(case: Case, folder: str, layers: int) -> None:
+def save(
+  case: Case, folder: str, layers: int, dtypes: Sequence[str] = ()
+) -> None:
+  """Writes the checkpoint, and the reference's own state in these dtypes."""
   path = pathlib.Path(folder)
   path.mkdir(parents=True, exist_ok=True)
-  torch.save(case.save(path, layers).state_dict(), path / STATE)
+  state = case.save(path, layers).state_dict()
+  for dtype in dtypes:
+    cast = {name: _as(x, dtype) for name, x in state.items()}
+    torch.save(cast, _state_file(folder, dtype))
 
 
-def load(case: Case, folder: str, layers: int) -> nn.Module:
-  """The reference with its weights; nothing else of it is in memory."""
-  model = case.build(layers)
-  state = torch.load(pathlib.Path(folder) / STATE, mmap=True)
-  model.load_state_dict(state)
+def load(case: Case, folder: str, layers: int, dtype: str) -> nn.Module:
+  """The reference with its weights, of which one copy is in memory.
+
+  As `from_pretrained` makes it: in its dtype, and without values of its own
+  before the weights are read.
+  """
+  usual = torch.get_default_dtype()
+  torch.set_default_dtype(getattr(torch, dtype))
+  try:
+    model = case.build(layers)
+  finally:
+    torch.set_default_dtype(usual)
+  model = model.to(getattr(torch, dtype))
+  for module in model.modules():
+    for name, parameter in module.named_parameters(recurse=False):
+      setattr(module, name, nn.Parameter(parameter.to('meta')))
+  model.load_state_dict(torch.load(_state_file(folder, dtype)), assign=True)
   return model.eval()
+
+
+def _as(x: torch.Tensor, dtype: str) -> torch.Tensor:
+  return x.to(getattr(torch, dtype)) if x.is_floating_point() else x
+
+
+def _state_file(folder: str, dtype: str) -> pathlib.Path:
+  return pathlib.Path(folder) / f'reference_{dtype}.pt'
 
 
 def _layers(

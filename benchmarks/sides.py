@@ -2,8 +2,8 @@
 
 | | batches | layers | stages |
 |---|---|---|---|
-| jaxrep | sorted by length | one program | pooled in it |
-| best | the same | sdpa, `torch.compile`, a graph each | pooled by hooks |
+| jaxrep | sorted, a few lengths | one program | pooled in it |
+| best | the same shapes | sdpa, `torch.compile`, a graph each | by hooks |
 | eager | as they come | as they are | `output_hidden_states`, pooled after |
 
 Each side is a function of `Work` that gets ready and returns a call: items in
@@ -21,6 +21,9 @@ import numpy as np
 from jaxrep.types import SAMPLE_RATE
 
 Vectors = dict[str, np.ndarray]
+
+# Padded lengths are multiples of it; what reads 30 s always pads to that.
+GRID = {'speech': 2 * SAMPLE_RATE, 'text': 16}
 
 
 class Work(NamedTuple):
@@ -48,6 +51,11 @@ class Work(NamedTuple):
     if by_length:
       order.sort(key=lambda i: len(items[i]))
     return [order[i : i + self.size] for i in range(0, len(order), self.size)]
+
+  def padded_length(self, batch: list[int]) -> int:
+    longest = max(len(items_of(self)[i]) for i in batch)
+    grid = GRID[self.modality]
+    return -(-longest // grid) * grid
 
 
 @functools.lru_cache(maxsize=2)
@@ -109,13 +117,13 @@ def engine(work: Work, turns: bool = True):
 
 
 def padding(work: Work, inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Sorted batches, on the grid of lengths that the model has."""
+  """Sorted batches, padded."""
   from jaxrep.inputs import pad
 
   items = items_of(work)
   for batch in work.batches(by_length=True):
+    length = -(-work.padded_length(batch) // inputs.grid) * inputs.grid
     part = [items[i] for i in batch]
-    length = -(-max(map(len, part)) // inputs.grid) * inputs.grid
     yield pad(part, len(batch), length, inputs.dtype)
 
 
@@ -137,7 +145,9 @@ def best(work: Work) -> Callable[[], Vectors]:
   masks: dict = {}
   stages = case.stages(model)
   found: dict[str, list] = {name: [] for name in stages}
+  os.environ['TORCHINDUCTOR_CACHE_DIR'] = f'{work.folder}/{work.dtype}'
   torch._dynamo.config.recompile_limit = 64  # a graph a shape
+  torch._dynamo.config.fail_on_recompile_limit_hit = True
   torch._inductor.config.compile_threads = 1  # leaves no processes behind
   for name, module in stages.items():
     if isinstance(module, tuple(type(x) for x in layers_of(stages))):
@@ -148,7 +158,7 @@ def best(work: Work) -> Callable[[], Vectors]:
   def call() -> Vectors:
     for rows in found.values():
       rows.clear()
-    for arguments in prepared(work, prepare, batches, masks):
+    for arguments in prepared(work, prepare, batches, masks, bucketed=True):
       with torch.inference_mode():
         model(**arguments)
     return {name: in_order(batches, rows) for name, rows in found.items()}
@@ -205,8 +215,8 @@ def reference(work: Work):
 
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   case = references.CASES[work.name]
-  model = references.load(case, work.folder, work.layers)
-  return model.to(getattr(torch, work.dtype)), case.inputs(), case
+  model = references.load(case, work.folder, work.layers, work.dtype)
+  return model, case.inputs(), case
 
 
 def prepared(
@@ -214,13 +224,15 @@ def prepared(
   prepare: Callable,
   batches: list[list[int]],
   masks: dict,
+  bucketed: bool = False,
 ) -> Iterator[dict]:
   """Each batch's arguments; its masks are in `masks` by then."""
   import torch
 
   dtype, items = getattr(torch, work.dtype), items_of(work)
   for batch in batches:
-    arguments, steps = prepare([items[i] for i in batch])
+    length = work.padded_length(batch) if bucketed else None
+    arguments, steps = prepare([items[i] for i in batch], length)
     masks.clear()
     masks.update(steps)
     yield {

@@ -56,7 +56,7 @@ def main(_) -> None:
 
   for name in _CASES.value or CALLS:
     with tempfile.TemporaryDirectory() as folder:
-      references.save(references.CASES[name], folder, 1)
+      references.save(references.CASES[name], folder, 1, _DTYPES.value)
       for dtype in _DTYPES.value:
         print(harness.summary(measure(Work(name, folder, 1, dtype, 0, 0))))
 
@@ -103,7 +103,7 @@ def captured(work: Work):
     with_kwargs=True,
   )
   dtype = getattr(torch, work.dtype)
-  given, _ = prepare(items(work))
+  given, _ = prepare(items(work), None)
   with torch.inference_mode():
     model(
       **{

@@ -34,7 +34,6 @@ def main(_) -> None:
   for name in _CASES.value:
     with tempfile.TemporaryDirectory() as folder:
       references.save(references.CASES[name], folder, _LAYERS.value)
-      (pathlib.Path(folder) / references.STATE).unlink()
       for precision in _PRECISIONS.value:
         print(harness.summary(measure(folder, name, precision)))
 
