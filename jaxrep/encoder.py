@@ -101,8 +101,8 @@ class Encoder:
       [time, dim], in the order of `items`.
 
     Raises:
-      InputError: No items, a language that the model does not cover, or audio
-        that is too short.
+      InputError: No items, a language that the model does not cover, audio
+        that is too short, or a pooling that is not known.
     """
     arrays = self._prepare(items, language)
     program = self.model.program
@@ -111,6 +111,7 @@ class Encoder:
       rows = self._run(arrays, step, _frames, self.taps)
       return {name: [row[name] for row in rows] for name, _ in self.taps}
     rule = poolings.parse(pooling)
+    rule.check(name for name, _ in self.taps)
     step = pooled_step(program, rule, self.dtype, self.mesh)
     rows = self._run(arrays, step, _vectors, self.taps)
     return {

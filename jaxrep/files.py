@@ -18,20 +18,22 @@ def write(path: epath.PathLike, data: bytes | str) -> None:
     InputError: There is no room or no access. What was there before stays.
   """
   path = epath.Path(path)
+  remote = '://' in str(path)
+  failures = Exception if remote else OSError  # a bucket's library has its own
   data = data.encode() if isinstance(data, str) else data
   new = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.new')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if '://' in str(path):  # an object of a bucket is written whole
+    if remote:  # an object of a bucket is written whole
       path.write_bytes(data)
     else:
       new.write_bytes(data)
       new.replace(path)
-  except OSError as error:
-    with contextlib.suppress(OSError):
+  except failures as error:
+    with contextlib.suppress(failures):
       new.unlink(missing_ok=True)
+    reason = getattr(error, 'strerror', None) or error
     raise InputError(
-      f'Cannot write {path} ({error.strerror or error}). What was finished '
-      'before stays usable: make room or grant access, then run the same '
-      'command again.'
+      f'Cannot write {path} ({reason}). What was finished before stays usable: '
+      'make room or grant access, then run the same command again.'
     ) from error

@@ -8,9 +8,10 @@ others at once.
 """
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from jaxrep.types import InputError
 
 _SILENCE = 20  # seconds without a sign of life after which a process is dead
 _START = 120  # seconds that all may take to come
+_LATE = 60  # seconds after which a written file is to be seen everywhere
 _LEAVE = 10  # seconds that the first one waits for the others to leave
 _FOR_EVER_MS = 10**9
 _LEFT = 'jaxrep/left/'  # key: process → STOPPED or FAILED
@@ -91,6 +93,17 @@ def wait_for_all(stage: str) -> None:
     _client().wait_at_barrier(stage, _FOR_EVER_MS)
 
 
+def seen(written: Callable[[], bool]) -> bool:
+  """Whether what other processes wrote is to be seen here, within a minute.
+
+  A shared file system may show a new file to one process before another.
+  """
+  until = time.monotonic() + _LATE
+  while not (found := written()) and time.monotonic() < until:
+    time.sleep(1)
+  return found
+
+
 def anywhere(
   stage: str, flags: Bool[np.ndarray, ' n']
 ) -> Bool[np.ndarray, ' n']:
@@ -125,7 +138,9 @@ def _connect() -> None:
   patience.start()
   try:
     jax.distributed.initialize(
-      initialization_timeout=2 * _START, heartbeat_timeout_seconds=_SILENCE
+      local_device_ids=_devices(),
+      initialization_timeout=2 * _START,
+      heartbeat_timeout_seconds=_SILENCE,
     )
   except ValueError as error:
     raise InputError(
@@ -135,6 +150,24 @@ def _connect() -> None:
   finally:
     patience.cancel()
   logging.info('Process %d of %d', jax.process_index(), jax.process_count())
+
+
+def _devices() -> list[int] | None:
+  """[], all devices, where this process has its machine to itself.
+
+  Under Slurm and Open MPI JAX takes one a process, whatever the machine has.
+  """
+  if 'JAX_LOCAL_DEVICE_IDS' in os.environ:
+    return None
+  tasks, nodes, beside = map(
+    os.environ.get,
+    (
+      'SLURM_STEP_NUM_TASKS',
+      'SLURM_STEP_NUM_NODES',
+      'OMPI_COMM_WORLD_LOCAL_SIZE',
+    ),
+  )
+  return [] if beside == '1' or (tasks and tasks == nodes) else None
 
 
 def _client() -> Any:

@@ -25,6 +25,7 @@ class Example:
   `id` is shared by all languages and both modalities. `recording` counts the
   recordings of one id in one language from 0 (always 0 for text), `audio` is
   what `Corpus.waveform` reads, `samples` its length at 16 kHz (0 for text).
+  `checksum` is of its file, '' where the corpus does not change.
   """
 
   id: str
@@ -35,6 +36,7 @@ class Example:
   speaker: str = ''
   audio: str = ''
   samples: int = 0
+  checksum: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,6 +120,8 @@ def _restore(
     )
     with _checkpointer() as checkpointer:
       values = checkpointer.restore(path, arguments)
+  except jax.errors.JaxRuntimeError:
+    raise  # the devices', such as too little memory: the cache is not at fault
   except _FAILURES as error:
     raise _unusable(root / f'{name}.json', error) from error
   return _with_values(shapes, values)
@@ -138,7 +140,7 @@ def _keep(root: epath.Path, name: str, state: Any, model: Model) -> bool:
   path = root / f'{name}-{uuid.uuid4().hex[:12]}'
   try:
     root.mkdir(parents=True, exist_ok=True)
-    arrays = {n: np.asarray(x) for n, x in _named(state).items()}
+    arrays = {n: _on_host(x) for n, x in _named(state).items()}
     _check_room(root, sum(x.nbytes for x in arrays.values()))
     arguments = ocp.args.PyTreeSave(arrays, _chunks(model))
     with _checkpointer() as checkpointer:
@@ -158,6 +160,13 @@ def _keep(root: epath.Path, name: str, state: Any, model: Model) -> bool:
       if not (won and one.name == path.name):
         _remove(one)
   return won
+
+
+def _on_host(x: jax.Array) -> np.ndarray:
+  """Its values, which `x` itself would keep as long as it lives."""
+  parts = [shard.data for shard in x.addressable_shards]
+  same = jax.make_array_from_single_device_arrays(x.shape, x.sharding, parts)
+  return np.asarray(same)
 
 
 def _check_room(root: epath.Path, needed: int) -> None:

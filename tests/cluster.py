@@ -3,6 +3,7 @@
 import pathlib
 import random
 import subprocess
+import sys
 import time
 from typing import NamedTuple
 
@@ -41,10 +42,17 @@ class Workers(NamedTuple):
     return [process.returncode for process in self.processes]
 
 
-def start(folder: pathlib.Path, count: int, *arguments: str) -> Workers:
+def start(
+  folder: pathlib.Path,
+  count: int,
+  *arguments: str,
+  apart: bool = False,
+  program: str = '',
+) -> Workers:
   """`run.py` as `count` processes; one is started without --multihost.
 
-  Their logs lie beside the folder, which is the run's.
+  Their logs lie beside the folder, which is the run's. `apart` starts each in a
+  folder of its own, `program` is run in place of `run.py`.
   """
   logs = [folder.parent / f'{folder.name}.{i}.log' for i in range(count)]
   number = str(random.SystemRandom().randrange(1000, 9000))  # hence the port
@@ -54,14 +62,22 @@ def start(folder: pathlib.Path, count: int, *arguments: str) -> Workers:
       'SLURM_JOB_ID': number,
       'SLURM_STEP_NODELIST': 'localhost',
       'SLURM_NTASKS': str(count),
+      'SLURM_STEP_NUM_TASKS': str(count),
+      'SLURM_STEP_NUM_NODES': '1',
       'SLURM_PROCID': str(i),
       'SLURM_LOCALID': str(i),
     }
     several = count > 1
+    line = command.line(*arguments, *(['--multihost'] if several else []))
+    here = pathlib.Path.cwd()
+    if apart:
+      here = folder / str(i)
+      here.mkdir(parents=True)
     with log.open('w') as file:
       processes.append(
         subprocess.Popen(
-          command.line(*arguments, *(['--multihost'] if several else [])),
+          [sys.executable, '-c', program] if program else line,
+          cwd=here,
           env=command.environment(**(cluster if several else {})),
           stdout=file,
           stderr=file,

@@ -235,3 +235,26 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     with small.read_only():  # of use all the same
       monkeypatch.setattr(opened.Model, 'weights', never)
       same(cached(folder, model), expected)
+
+
+def test_keeping_parameters_leaves_no_copy_of_them_in_memory(tmp_path, model):
+  """`np.asarray` of an array on several devices stays as long as that does."""
+  state = cached(tmp_path, model, shared=8)
+  dealt = [
+    x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated
+  ]
+  assert dealt
+  assert all(x._npy_value is None for x in dealt)
+
+
+def test_devices_without_room_are_not_the_caches_fault(
+  tmp_path, model, monkeypatch
+):
+  cached(tmp_path, model)
+
+  def full(*_):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory')
+
+  monkeypatch.setattr(weights_cache.ocp.Checkpointer, 'restore', full)
+  with pytest.raises(jax.errors.JaxRuntimeError, match='RESOURCE_EXHAUSTED'):
+    cached(tmp_path, model)

@@ -167,7 +167,7 @@ class ManifestCorpus:
         if count and self.options.recordings == 'first':
           continue
         try:
-          samples = _length(row)
+          samples, checksum = _length(row), waveform.checksum(row.audio)
         except InputError as error:
           self._drop(row, 'speech', str(error).rstrip('.'))
           continue
@@ -180,6 +180,7 @@ class ManifestCorpus:
           speaker=row.speaker,
           audio=row.audio,
           samples=samples,
+          checksum=checksum,
         )
         count += 1
 

@@ -14,6 +14,7 @@ from jaxrep import mesh as meshes
 from jaxrep.extract import fit, pooling
 from jaxrep.extract.plan import EntryPlan
 from jaxrep.extract.step import pooled_step
+from jaxrep.precision import PRECISIONS
 
 _SIZE = {'float32': 4, 'float16': 2, 'bfloat16': 2}
 
@@ -51,7 +52,8 @@ def costs(
 
 def describe(entries: Iterable[EntryPlan], model_parallel: int = 0) -> str:
   """A paragraph per model and modality, for people."""
-  rate = _matmul_rate()
+  entries = list(entries)
+  rate = _matmul_rate(entries[0].options.precision)
   found = costs(entries, model_parallel)
   return '\n'.join(_describe(cost, rate) for cost in found)
 
@@ -105,11 +107,12 @@ def flops_of(
   return float(lowered.cost_analysis()['flops'])
 
 
-def _matmul_rate() -> float:
+def _matmul_rate(precision: str) -> float:
   """Floating-point operations per second of a matrix product, all devices."""
-  size = 1024
-  x = jax.random.normal(jax.random.key(0), (size, size))
-  product = jax.jit(lambda x: x @ x)
+  policy = PRECISIONS[precision]
+  size = 1024 if jax.default_backend() == 'cpu' else 8192
+  x = jnp.ones((size, size), policy.parameters)
+  product = jax.jit(lambda x: jnp.dot(x, x, precision=policy.matmul))
   product(x).block_until_ready()
   times = []
   for _ in range(5):

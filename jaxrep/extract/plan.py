@@ -74,12 +74,14 @@ class EntryPlan:
   @property
   def definition(self) -> dict[str, Any]:
     """What would change the data if it changed, but for the rows."""
+    options = dataclasses.asdict(self.options)
+    del options['batch_seconds'], options['batch_tokens']  # in `batching`
     return {
       'corpus': self.corpus,
       'code': self.code,
       'checkpoint': self.model.checkpoint.title,
       'fingerprint': self.model.fingerprint,
-      **dataclasses.asdict(self.options),
+      **options,
       'batching': dataclasses.asdict(self.options.policy(self.model)),
     }
 
@@ -169,4 +171,5 @@ def _row(example: Example, length: int, tokens: np.ndarray | None) -> Row:
     samples=example.samples,
     length=length,
     token_ids=None if tokens is None else tuple(tokens.tolist()),
+    checksum=example.checksum,
   )

@@ -1,7 +1,7 @@
 """From the states of an utterance to one vector, in float32."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -66,6 +66,15 @@ class Pooling:
 
   default: str
   by_tap: tuple[tuple[str, str], ...] = ()
+
+  def check(self, taps: Iterable[str]) -> None:
+    """Raises InputError for an exception of a tap that is not among these."""
+    known = dict.fromkeys(taps)
+    for name, _ in self.by_tap:
+      if name not in known:
+        raise InputError(
+          f'--pooling: there is no tap {name!r}; there are {", ".join(known)}.'
+        )
 
   def vector(self, tap: Tap) -> Pooled:
     """The tap's vectors in float32; NaN where a row has no valid step."""

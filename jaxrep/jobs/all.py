@@ -9,7 +9,6 @@ one architecture: three kinds of training and an untrained control.
 """
 
 import dataclasses
-from collections.abc import Iterator
 
 from jaxrep.config import flag
 from jaxrep.jobs import compare, extract, findings, report, settings
@@ -39,20 +38,9 @@ def _carry_out(config: Config) -> None:
     plan = definition.make_plan(config)
   compared(plan.definition, config.language_set)  # refuses before work is done
   # A model is scored as soon as it is extracted.
-  compare.compare(config, _by_all(extract.model_by_model(plan, config)))
+  compare.compare(config, extract.model_by_model(plan, config))
   if hosts.is_first():
     if config.findings:
       findings.run(findings.of(config))
     report.run(report.Config(config.workdir))
     scoring.forget_tiles(config.workdir)
-
-
-def _by_all(models: Iterator[str]) -> Iterator[str]:
-  """Names of models, each once all processes have come to it."""
-  from jaxrep import hosts
-  from jaxrep.observe import recorder
-
-  for name in models:
-    with recorder.stage('wait for other processes'):
-      hosts.wait_for_all(f'extracted {name}')
-    yield name

@@ -15,6 +15,7 @@ import jaxrep
 from jaxrep import files, languages, models
 from jaxrep.analyses.run import read_plan
 from jaxrep.data import open_corpus
+from jaxrep.extract import pooling
 from jaxrep.extract.plan import EntryPlan, Options, plan_entry
 from jaxrep.jobs import encoders
 from jaxrep.jobs.encoders import Encoders
@@ -51,6 +52,7 @@ def make_plan(config: Selection) -> Plan:
     raise InputError(
       '--ceiling compares single recordings: take --recordings=first.'
     )
+  rule = pooling.parse(config.pooling)
   corpus = open_corpus(config.corpus, _corpus_options(config))
   wanted = _languages(config, corpus)
   families = encoders.open_families(config)
@@ -71,6 +73,7 @@ def make_plan(config: Selection) -> Plan:
   )
   if not entries:
     raise InputError('No model covers any of the languages: nothing to do.')
+  rule.check(name for entry in entries for name, _ in entry.model.taps)
   definition = _definition(config, corpus, wanted, families, entries)
   return Plan(corpus, entries, definition)
 
@@ -78,6 +81,11 @@ def make_plan(config: Selection) -> Plan:
 def write(plan: Plan, workdir: str) -> None:
   text = json.dumps(plan.definition, indent=2, ensure_ascii=False)
   files.write(epath.Path(workdir) / 'plan.json', text)
+
+
+def extracted(workdir: str) -> bool:
+  """Whether there is a run that its plan.json has to go on to define."""
+  return (epath.Path(workdir) / 'store').exists()
 
 
 def read(workdir: str) -> dict[str, Any]:

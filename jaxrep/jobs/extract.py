@@ -18,6 +18,7 @@ from absl import logging
 
 from jaxrep.config import flag
 from jaxrep.jobs import settings
+from jaxrep.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +51,20 @@ def carry_out(plan, config: Config) -> None:
 
 
 def model_by_model(plan, config: Config) -> Iterator[str]:
-  """Writes the plan and opens the store, then extracts one model at a time.
+  """Opens the store and writes the plan, then extracts one model at a time.
 
-  Every store is opened before any weights are read: a folder of another
-  definition is told before work is done. The weights of one encoder at a time
-  are held. Gives the models' names, each once this process has extracted it.
+  Every entry is opened before the plan is written and any weights are read: a
+  folder of another definition is told before work is done, and keeps its plan.
+  The weights of one encoder at a time are held. Gives the models' names, each
+  once all processes have extracted it.
   """
   from jaxrep import hosts
   from jaxrep.extract import runner
   from jaxrep.jobs import definition
 
+  writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
   if hosts.is_first():
     definition.write(plan, config.workdir)
-  writers = [runner.open_entry(config.workdir, e) for e in plan.entries]
   work = [*zip(plan.entries, writers, _shares(writers), strict=True)]
 
   def models():
@@ -70,9 +72,31 @@ def model_by_model(plan, config: Config) -> Iterator[str]:
       own = [one for one in work if one[0].model.name == name]
       for _, group in itertools.groupby(own, key=lambda one: id(one[0].model)):
         _extract(group, plan.corpus, config)
+      _wait_for_others(name, [writer for _, writer, _ in own], config.workdir)
       yield name
 
   return models()
+
+
+def _wait_for_others(name: str, writers, workdir: str) -> None:
+  """Until all processes have extracted the model, here to be seen.
+
+  Raises:
+    InputError: they write elsewhere.
+  """
+  from jaxrep import hosts
+  from jaxrep.observe import recorder
+
+  if hosts.process()[1] == 1:
+    return
+  with recorder.stage('wait for other processes'):
+    hosts.wait_for_all(f'extracted {name}')
+    if not hosts.seen(lambda: all([writer.finish() for writer in writers])):
+      raise InputError(
+        f'--multihost: what other processes extracted of {name} is not in '
+        f'{workdir} here. Give a --workdir that all of them share: a folder of '
+        'a shared file system, or gs://bucket/run.'
+      )
 
 
 def _extract(work: Iterable[tuple[Any, ...]], corpus, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Prints what a run will take, and writes its definition.
+"""Prints what a run will take, and writes its definition where it is new.
 
     python run.py plan --models=seamless-m4t-v2-large --corpus=fleurs
 
@@ -33,7 +33,8 @@ def run(config: Config) -> None:
   with hosts.joined(config.multihost, config.jax_cache):
     plan = definition.make_plan(config)
     if hosts.is_first():
-      definition.write(plan, config.workdir)
+      if not definition.extracted(config.workdir):
+        definition.write(plan, config.workdir)
       print(cost.describe(plan.entries, config.model_parallel))
       print(_alignment(plan, config))
       if config.target:

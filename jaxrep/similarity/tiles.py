@@ -372,9 +372,15 @@ def _flat(rows: Float[Array, 'm n w']) -> Float[Array, 'm nw']:
 
 
 def _place(x: np.ndarray, mesh: Mesh | None, spec: PartitionSpec) -> Array:
+  """Every process has the whole array and gives its devices their parts.
+
+  `device_put` onto devices of others would first gather it from all processes,
+  to see that it is the same.
+  """
   if mesh is None:
     return jnp.asarray(x)
-  return jax.device_put(x, NamedSharding(mesh, spec))
+  sharding = NamedSharding(mesh, spec)
+  return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
 
 
 def _up(count: int, grain: int) -> int:

@@ -32,7 +32,7 @@ import tensorstore as ts
 
 from jaxrep.types import InputError, Modality
 
-FORMAT = 1
+FORMAT = 2
 
 Dtype = Literal['float32', 'float16', 'bfloat16']
 Locking = Literal['none', 'os']

@@ -14,7 +14,8 @@ class Row:
   """One example, as `rows.parquet` keeps it.
 
   `length` is what batches are made by: samples of speech, tokens of text.
-  `token_ids` is what the text encoder saw, and None for speech.
+  `token_ids` is what the text encoder saw, and None for speech. `checksum` is
+  the recording's, where the corpus gives it.
   """
 
   id: str
@@ -26,6 +27,7 @@ class Row:
   samples: int = 0
   length: int = 0
   token_ids: tuple[int, ...] | None = None
+  checksum: str = ''
 
 
 _SCHEMA = pa.schema(
@@ -39,6 +41,7 @@ _SCHEMA = pa.schema(
     ('samples', pa.int64()),
     ('length', pa.int64()),
     ('token_ids', pa.list_(pa.int32())),
+    ('checksum', pa.string()),
   ]
 )
 
@@ -58,10 +61,15 @@ def decode(data: bytes) -> tuple[Row, ...]:
 
 
 def digest(rows: Sequence[Row]) -> str:
-  """A SHA-256 of the rows that no version of Parquet changes."""
+  """A SHA-256 of the rows that no version of Parquet changes.
+
+  Without their checksums: a damaged recording may be put right before it is
+  read, which changes nothing of what was read.
+  """
   hashed = hashlib.sha256()
   for row in rows:
-    hashed.update(json.dumps(list(vars(row).values())).encode() + b'\n')
+    values = dataclasses.replace(row, checksum='')
+    hashed.update(json.dumps(list(vars(values).values())).encode() + b'\n')
   return hashed.hexdigest()
 
 

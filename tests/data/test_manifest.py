@@ -69,6 +69,7 @@ def test_a_tsv_lists_text_and_speech(folder):
       speaker='zoé',
       audio=str(folder / 'f1.wav'),
       samples=3200,
+      checksum=waveform.checksum(folder / 'f1.wav'),
     )
   ]
   assert [e.id for e in corpus.examples('fra', 'text')] == ['1', '2']

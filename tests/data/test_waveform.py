@@ -123,3 +123,20 @@ def test_silence_is_told_by_level():
   word[70_000:73_200] = 0.1 * _tone(3200)
   assert not waveform.silent(word)
   assert not waveform.silent(_tone(10))
+
+
+def test_a_checksum_tells_recordings_of_one_length_apart(tmp_path):
+  rng, found = np.random.default_rng(0), set()
+  speech = rng.standard_normal(16_000).astype(np.float32) / 10
+  noisy = speech + rng.standard_normal(16_000).astype(np.float32) / 100
+  for name, wave in (('clean', speech), ('copy', speech), ('noisy', noisy)):
+    path = tmp_path / name / 'one.wav'
+    path.parent.mkdir()
+    soundfile.write(path, wave, 16_000)
+    found.add(waveform.checksum(path))
+  assert len(found) == 2
+
+
+def test_a_file_that_cannot_be_read_has_no_checksum(tmp_path):
+  with pytest.raises(InputError, match=f'{tmp_path}: cannot be read'):
+    waveform.checksum(tmp_path)

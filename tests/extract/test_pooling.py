@@ -107,3 +107,12 @@ def test_inner_leaves_the_first_and_last_valid_step_out():
     [0, 1, 1, 1, 1, 0],
   ]
   np.testing.assert_array_equal(inner(mask), np.array(expected, bool))
+
+
+def test_an_exception_of_an_unknown_tap_is_refused():
+  rule = pooling.parse('mean,speech/adapter=last')
+  rule.check(['speech/embed', 'speech/adapter'])
+  with pytest.raises(
+    InputError, match=r"no tap 'speech/adapter'.*speech/adaptor"
+  ):
+    rule.check(name for name in ('speech/embed', 'speech/adaptor'))

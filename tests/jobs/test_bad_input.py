@@ -172,9 +172,12 @@ def test_nan_activations_name_model_tap_and_sentence(model, own, tmp_path):
 def test_a_store_of_another_plan_is_refused(model, own, tmp_path):
   arguments = flags(model, own, tmp_path)
   command.succeed('extract', *arguments)
+  plan = (tmp_path / 'run' / 'plan.json').read_bytes()
   message = command.fail('extract', *arguments, '--pooling=last')
   assert 'pooling' in message
   assert '--workdir' in message
+  assert 'units' in command.succeed('plan', *arguments, '--pooling=last')
+  assert (tmp_path / 'run' / 'plan.json').read_bytes() == plan
   opened = store.open_store(str(tmp_path / 'run'))
   view = opened.view('seamless-m4t-v2-large', 'text', 'eng')
   assert len(view.ids) == 24
@@ -217,6 +220,31 @@ def test_a_wrong_measure_is_told_before_anything_is_read(tmp_path):
   ):
     assert word in command.fail('all', f'--workdir={tmp_path}', flag)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_pooling_is_told_before_anything_is_written(tmp_path):
+  for rule, word in (
+    ('median', 'sequence_last'),
+    ('mean,speech/adapter=last', 'speech/adaptor'),
+  ):
+    message = command.fail(
+      'extract',
+      *(f'--workdir={tmp_path}', '--languages=eng', f'--pooling={rule}'),
+    )
+    assert word in message
+  assert not list(tmp_path.iterdir())
+
+
+def test_other_audio_under_the_same_names_is_refused(model, own, tmp_path):
+  arguments = flags(model, own, tmp_path)
+  command.succeed('extract', *arguments)
+  path = own / 'fra-020-0.wav'
+  wave, rate = soundfile.read(path, dtype='float32')
+  noise = np.random.default_rng(0).standard_normal(len(wave)) / 100
+  soundfile.write(path, wave + noise, rate, 'FLOAT')
+  message = command.fail('extract', *arguments)
+  assert 'speech/fra/' in message
+  assert 'was changed' in message
 
 
 def test_presets_fit_every_job():

@@ -3,6 +3,9 @@
 The server is `tests.store.gcs`: no authentication, no consistency but its own.
 """
 
+import subprocess
+import sys
+
 import pytest
 
 from tests import checkpoint, command, speech
@@ -91,8 +94,31 @@ def test_a_damaged_cache_and_a_bucket_that_cannot_be_written(tmp_path):
     assert 'error: --weights_cache: what gs://bucket/weights/' in told.stderr
     assert 'Traceback' not in told.stderr
     objects[f'weights/{largest}'] = whole
-    objects.closed = True
-    told = extract('gs://bucket/run')
-    assert told.returncode == 1
-    assert 'error: Cannot write gs://bucket/run/plan.json' in told.stderr
-    assert 'Traceback' not in told.stderr
+    for status in (401, 403):
+      objects.closed = status
+      told = extract('gs://bucket/run')
+      assert told.returncode == 1
+      assert 'error: Cannot write to gs://bucket/run/store/' in told.stderr
+      assert 'Traceback' not in told.stderr
+
+
+def test_every_answer_of_a_closed_bucket_is_one_error():
+  """gcsfs has errors of its own for what is neither missing nor forbidden."""
+  writing = """
+from jaxrep import files
+from jaxrep.types import InputError
+try:
+  files.write('gs://bucket/plan.json', 'x')
+except InputError as error:
+  print(error)
+"""
+  with gcs.serve() as (url, objects):
+    for objects.closed in (400, 403):
+      told = subprocess.run(
+        [sys.executable, '-c', writing],
+        env=command.environment(**gcs.environment(url)),
+        capture_output=True,
+        text=True,
+        check=False,
+      )
+      assert 'Cannot write gs://bucket/plan.json' in told.stdout, told.stderr

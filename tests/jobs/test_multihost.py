@@ -83,6 +83,68 @@ def test_all_end_where_one_is_told_to_stop(tmp_path):
   assert 'Stopped by SIGTERM' in said[1]
 
 
+@pytest.mark.slow
+def test_a_folder_that_is_not_shared_is_told(tmp_path):
+  """Each has a disk of its own, as the hosts of a slice without a bucket."""
+  model = tmp_path / 'model'
+  model.mkdir()
+  checkpoint.save(model)
+  manifest = speech.write(tmp_path / 'corpus')
+  flags = command.manifest_flags(manifest, model, 'run')
+  workers = cluster.start(tmp_path / 'apart', 2, *flags, apart=True)
+  workers.wait(time.monotonic())
+  assert workers.statuses() == [1, 1]
+  assert any(workers.said('Give a --workdir that all of them share'))
+
+
+@pytest.mark.parametrize(
+  ('variables', 'devices'),
+  [
+    ({}, None),
+    ({'SLURM_STEP_NUM_TASKS': '4', 'SLURM_STEP_NUM_NODES': '4'}, []),
+    ({'SLURM_STEP_NUM_TASKS': '8', 'SLURM_STEP_NUM_NODES': '4'}, None),
+    ({'OMPI_COMM_WORLD_LOCAL_SIZE': '1'}, []),
+    ({'OMPI_COMM_WORLD_LOCAL_SIZE': '2'}, None),
+    ({'OMPI_COMM_WORLD_LOCAL_SIZE': '1', 'JAX_LOCAL_DEVICE_IDS': '0'}, None),
+  ],
+)
+def test_a_process_alone_on_a_machine_has_all_its_devices(
+  monkeypatch, variables, devices
+):
+  for name in ('SLURM_STEP_NUM_TASKS', 'SLURM_STEP_NUM_NODES'):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in variables.items():
+    monkeypatch.setenv(name, value)
+  assert hosts._devices() == devices
+
+
+PLACING = """
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxrep import hosts, mesh
+from jaxrep.similarity import tiles
+
+def refused(*_):
+  raise AssertionError('all processes sent all to all')
+
+with hosts.joined(True):
+  multihost_utils.assert_equal = refused
+  x = np.arange(24.0).reshape(4, 6)
+  found = tiles._place(x, mesh.global_mesh(), tiles._SHARED)
+  for shard in found.addressable_shards:
+    np.testing.assert_array_equal(shard.data, x[shard.index])
+  assert not found.is_fully_addressable
+"""
+
+
+def test_what_is_scored_is_not_sent_between_processes(tmp_path):
+  workers = cluster.start(tmp_path / 'run', 2, program=PLACING)
+  workers.wait(time.monotonic())
+  said = [log.read_text()[-2000:] for log in workers.logs]
+  assert workers.statuses() == [0, 0], said
+
+
 class Entry:
   def __init__(self, units, remaining):
     self.entry, self.units, self.remaining = self, units, remaining

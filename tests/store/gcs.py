@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 
 
 class Objects(dict[str, bytes]):
-  """Contents by name; no more are taken once it is `closed`."""
+  """Contents by name; no more are taken once it is `closed`, by a status."""
 
-  closed = False
+  closed = 0
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -51,7 +51,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     path, query = self._request()
     data = self.rfile.read(int(self.headers.get('Content-Length', 0)))
     if self.objects.closed:
-      return self._reply(403, b'{"error": {"message": "no access"}}')
+      message = b'{"error": {"message": "no access"}}'
+      return self._reply(self.objects.closed, message)
     kind = query.get('uploadType')
     if '/moveTo/' in path:
       return self._copy(*path.split('/moveTo/'), self.objects.pop)

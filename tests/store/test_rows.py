@@ -19,6 +19,7 @@ fields = st.fixed_dictionaries(
     'samples': st.integers(0, 2**40),
     'length': st.integers(0, 2**40),
     'token_ids': st.none() | st.lists(int32, max_size=5).map(tuple),
+    'checksum': st.text(),
   }
 )
 
@@ -30,11 +31,12 @@ def test_rows_survive_the_file(records):
 
 
 @pytest.mark.parametrize('field', dataclasses.fields(Row), ids=lambda f: f.name)
-def test_the_digest_covers_every_field(field):
+def test_the_digest_covers_every_field_but_the_checksum(field):
   row = Row(id='1', language='eng', text='one', token_ids=(1, 2))
   other = {str: 'x', int: 7}.get(field.type, (1, 2, 3))
   changed = dataclasses.replace(row, **{field.name: other})
-  assert rows_lib.digest([row]) != rows_lib.digest([changed])
+  same = rows_lib.digest([row]) == rows_lib.digest([changed])
+  assert same == (field.name == 'checksum')
 
 
 def test_the_digest_covers_the_order():

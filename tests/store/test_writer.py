@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -6,6 +7,7 @@ import pytest
 import zarr
 
 from jaxrep import store
+from jaxrep.store import rows as rows_lib
 from jaxrep.types import InputError
 from tests.store import entries
 
@@ -200,3 +202,32 @@ def test_no_rows_and_doubled_rows_are_refused(tmp_path):
 def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
   with pytest.raises(ValueError, match='name of a folder'):
     store.open_store(str(tmp_path)).view(name, 'speech', 'eng')
+
+
+def recorded(checksums):
+  rows = entries.rows(8)
+  return [
+    dataclasses.replace(row, checksum=checksum)
+    for row, checksum in zip(rows, checksums, strict=True)
+  ]
+
+
+def test_a_recording_may_change_until_it_is_read(tmp_path):
+  writer = entries.create(tmp_path, recorded('abcdefgh'))
+  writer.write_unit(0, entries.values(writer, 0), {2: 'damaged'})
+  # The third could not be read, and the second unit was not come to.
+  entries.write(entries.create(tmp_path, recorded('abXdefgX')))
+  path = entries.folder(tmp_path) / 'rows.parquet'
+  kept = rows_lib.decode(path.read_bytes())
+  assert ''.join(row.checksum for row in kept) == 'abXdefgX'
+  with pytest.raises(InputError, match=r"id 's001'.*was changed"):
+    entries.create(tmp_path, recorded('aXXdefgX'))
+  assert rows_lib.decode(path.read_bytes()) == kept
+
+
+def test_damaged_rows_are_written_again(tmp_path):
+  entries.write(entries.create(tmp_path, recorded('abcdefgh')))
+  before = entries.contents(tmp_path)
+  (entries.folder(tmp_path) / 'rows.parquet').write_bytes(b'PAR1')
+  entries.create(tmp_path, recorded('abcdefgh'))
+  assert entries.contents(tmp_path) == before
