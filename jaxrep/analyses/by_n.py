@@ -40,7 +40,7 @@ def compute(run: runs.Run) -> pa.Table:
   main = [
     row
     for name in verdicts.FILES
-    for row in verdicts.rows(run.workdir, name)
+    for row in verdicts.rows(run.workdir, name, run.definition)
     if '.' not in row['finding'] and row['n'] is not None
   ]
   order = {name: i for i, name in enumerate(run.definition['models'])}

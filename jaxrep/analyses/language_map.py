@@ -247,7 +247,8 @@ def _hover(row: tables.Row | None, statistic: str) -> str:
     return f'{head}: undefined'
   head += f' {tables.number(row[statistic])}'
   if statistic == 'calibrated':
-    return head + (f', q {tables.probability(row["q"])}' if row['q'] else '')
+    q = row['q']
+    return head + ('' if q is None else f', q {tables.probability(q)}')
   kept = '' if row['k_min'] is None else f', k {row["k_min"]}'
   floor = f'floor {tables.number(row["floor"])}'
   return f'{head}{tables.interval(row)}<br>{floor}, n {row["n_min"]}{kept}'

@@ -98,7 +98,8 @@ def _means(
   sizes = {}
   for model in run.definition['models']:
     count = len(run.languages(model, 'text'))
-    whole = count if kind == 'speech' else math.comb(count, 2)
+    both = len(run.languages(model, 'text', 'speech'))
+    whole = both if kind == 'speech' else math.comb(count, 2)
     single = 1 if kind == 'speech' else count - 1
     sizes[model, 'all'] = whole
     sizes |= {(model, one): single for one in run.definition['languages']}

@@ -1,9 +1,13 @@
 """What the `findings` job has found, as the report shows it."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from absl import logging
 from etils import epath
 
 from jaxrep.findings import FINDINGS
@@ -11,6 +15,11 @@ from jaxrep.report.verdicts import Verdict
 from jaxrep.types import InputError
 
 FILES = {'findings': 'findings.parquet', 'by_n': 'findings_by_n.parquet'}
+TESTED_ON = b'tested_on'  # in the files' metadata
+_ON = (
+  *('corpus', 'models', 'sentences', 'compared_languages', 'recordings'),
+  *('ceiling', 'resource_classes', 'resource_hours'),
+)
 _SAME = (
   *('finding', 'model', 'measure', 'value', 'ci_low', 'ci_high', 'p'),
   *('calibrated', 'calibrated_low', 'calibrated_high', 'calibrated_p'),
@@ -20,13 +29,23 @@ _SAME = (
 _COLUMNS = (*_SAME, 'k_min', 'k_max', 'note', 'calibrated_effect')
 
 
-def read(workdir: epath.PathLike) -> tuple[Verdict, ...]:
+def tested_on(definition: Mapping[str, Any]) -> bytes:
+  """A name for what of a run its findings depend on."""
+  part = {name: definition.get(name) for name in _ON}
+  return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).digest()
+
+
+def read(
+  workdir: epath.PathLike, definition: Mapping[str, Any]
+) -> tuple[Verdict, ...]:
   """The verdicts of a working folder, none before the job has run."""
-  return tuple(verdict(row) for row in rows(workdir, 'findings'))
+  return tuple(verdict(row) for row in rows(workdir, 'findings', definition))
 
 
-def rows(workdir: epath.PathLike, name: str) -> list[dict[str, Any]]:
-  """The rows of one of `FILES`, none if it is not there.
+def rows(
+  workdir: epath.PathLike, name: str, definition: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+  """The rows of one of `FILES`; none if it is not there, or of another run.
 
   Raises:
     InputError: it cannot be read, or has findings that are not known.
@@ -41,6 +60,10 @@ def rows(workdir: epath.PathLike, name: str) -> list[dict[str, Any]]:
       found = table.to_pylist()
   except (pa.ArrowException, OSError, ValueError) as error:
     raise InputError(f'{path} cannot be read ({error}): {again}') from error
+  told = (table.schema.metadata or {}).get(TESTED_ON)
+  if told not in (None, tested_on(definition)):
+    logging.warning('%s was tested on another comparison: %s', path, again)
+    return []
   missing = [name for name in _COLUMNS if name not in table.column_names]
   if missing:
     raise InputError(f'{path} lacks the columns {", ".join(missing)}: {again}')

@@ -59,7 +59,8 @@ def estimate(
   """
   weights = statistic.matrix(cells)
   there = np.isfinite(scores.raw) & np.isfinite(scores.calibrated)
-  there &= np.isfinite(scores.raw_on_subsets).all(axis=(0, 1))
+  for parts in (scores.raw_on_subsets, scores.calibrated_on_subsets):
+    there &= np.isfinite(parts).all(axis=(0, 1))
   whole = ~(weights[:, ~there] != 0).any(axis=1)
   sides = np.array(statistic.sides)
   if any(not whole[sides == side].any() for side in set(statistic.sides)):

@@ -30,6 +30,9 @@ SHARES = (0.25, 0.5)
 _HALVES = (0.0, 0.5), (0.5, 1.0)
 _NOT_MEASURED = 'not measured'
 _LACKS = 'the model or its languages do not have this'
+_UNPICKED = (
+  'no language has a score at every inner layer, on half the sentences'
+)
 _ONCE = 'no second recordings: extract and compare with --ceiling'
 
 
@@ -179,13 +182,17 @@ def _picked(
       wanted[key] = make(model.layout, lowest)
   rows = judge(model, wanted, measure, settings, smallest, _HALVES[1])
   for row in rows:
-    yield row | {'note': row['note'] or f'picked: {tap}'}
+    note = row['note'] or f'picked: {tap}'
+    if not tap and statistics.by_layer(model.layout):
+      note = _UNPICKED
+    yield row | {'note': note}
 
 
 def _lowest(model: Model, measure: str, settings: Settings) -> int | None:
   """The inner layer where text and speech are least alike, on one half.
 
-  By the calibrated score.
+  By the calibrated score, over the languages that have one at every layer that
+  has any.
   """
   layers = statistics.by_layer(model.layout)
   cells = _cells(layers)
@@ -194,8 +201,15 @@ def _lowest(model: Model, measure: str, settings: Settings) -> int | None:
   half = choose(model.sides, cells, settings, _HALVES[0])
   once = dataclasses.replace(settings, rounds=1)
   scores = score(model.sides, cells, measure, half, once)[measure]
-  heights = [np.mean(one.matrix(cells) @ scores.calibrated) for one in layers]
-  return int(np.nanargmin(heights)) if np.isfinite(heights).any() else None
+  heights = np.array(
+    [scores.calibrated[one.matrix(cells).argmax(axis=1)] for one in layers]
+  )
+  there = np.isfinite(heights)
+  scored = np.flatnonzero(there.any(axis=1))
+  whole = there[scored].all(axis=0)
+  if not scored.size or not whole.any():
+    return None
+  return int(scored[np.argmin(heights[scored][:, whole].mean(axis=1))])
 
 
 def _cells(wanted: Any) -> tuple[Cell, ...]:

@@ -104,12 +104,16 @@ def spread(layout: Layout) -> Statistic | None:
 
   The mean of the first, the middle and the last pair of layers.
   """
+  if not layout.layers:
+    return None
   chosen = dict.fromkeys((0, len(layout.layers) // 2, len(layout.layers) - 1))
   return _spread(layout, [layout.layers[i] for i in chosen])
 
 
 def spread_at_last(layout: Layout) -> Statistic | None:
   """How much more alike languages are as text than as speech, at the end."""
+  if not layout.layers:
+    return None
   return _spread(layout, [layout.layers[-1]])
 
 
@@ -176,7 +180,7 @@ def _spread(layout: Layout, pairs: list[Pair]) -> Statistic | None:
 
 
 def _gaps(layout: Layout, modality: str) -> Statistic | None:
-  if len(layout.languages) < 2:
+  if not layout.layers or len(layout.languages) < 2:
     return None
   last = layout.layers[-1]
   tap = last[0] if modality == 'text' else last[1]

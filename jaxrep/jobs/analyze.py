@@ -31,6 +31,7 @@ def run(config: Config) -> None:
   folder = epath.Path(config.workdir)
   with recorder.stage('report'):
     page.write_figures(results, folder / 'figures')
-  findings = boards.summary(verdicts.read(config.workdir))
+  found = verdicts.read(config.workdir, loaded.definition)
+  findings = boards.summary(found)
   told = {'findings': findings, 'run': sessions.read(folder)}
   tables.write_tables(results, loaded.scores, loaded.definition, folder, told)

@@ -30,7 +30,6 @@ _LEAST = {
   'svcca_k': 0,
   'minimum_ids': 3,
   'joint_permutations': 0,
-  'seed': 0,
 }
 
 
@@ -62,8 +61,14 @@ def check(config: settings.Comparison) -> None:
       raise InputError(
         f'--{flag}={getattr(config, flag)}: give {least} or more.'
       )
+  check_seed(config.seed)
   _parameters(config)
   _calibration(config)
+
+
+def check_seed(seed: int) -> None:
+  if not 0 <= seed < 2**31:
+    raise InputError(f'--seed={seed}: give a number from 0 to {2**31 - 1}.')
 
 
 def _parameters(config: settings.Comparison):

@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from jaxrep.jobs import settings
+from jaxrep.jobs import compare, settings
 from jaxrep.types import InputError
 
 _NAMES = ('finding', 'model', 'measure', 'verdict', 'note')
@@ -34,7 +34,7 @@ def of(config: settings.Findings) -> Config:
 
 
 def run(config: Config) -> None:
-  from jaxrep.analyses.verdicts import FILES
+  from jaxrep.analyses import verdicts
   from jaxrep.findings import evaluate
   from jaxrep.jobs import definition
   from jaxrep.observe import recorder
@@ -47,7 +47,7 @@ def run(config: Config) -> None:
       f'`python run.py extract` and `compare` with --workdir={config.workdir} '
       'first.'
     )
-  rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
+  rows: dict[str, list[dict[str, Any]]] = {name: [] for name in verdicts.FILES}
   for name in defined['models']:
     with recorder.stage('read store'):
       model = _model(defined, name, config.workdir, config.minimum_ids)
@@ -56,7 +56,7 @@ def run(config: Config) -> None:
       rows['findings'] += evaluate.evaluate(model, chosen, effect)
       rows['by_n'] += evaluate.by_n(model, chosen, effect)
     logging.info('%s: findings tested.', name)
-  _write(rows, config.workdir)
+  _write(rows, config.workdir, verdicts.tested_on(defined))
   counts = collections.Counter(row['verdict'] for row in rows['findings'])
   print('Findings:', ', '.join(f'{n} {what}' for what, n in counts.items()))
 
@@ -67,6 +67,7 @@ def check(config: settings.Findings):
   from jaxrep.stats.intervals import GROUPS
 
   least = {'findings_k': 1, 'findings_replicates': 12, 'minimum_ids': 3}
+  compare.check_seed(config.seed)
   for flag, number in least.items():
     if getattr(config, flag) < number:
       raise InputError(
@@ -126,14 +127,16 @@ def _model(defined: dict[str, Any], name: str, workdir: str, minimum: int):
   return Model(name, layout, found)
 
 
-def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
+def _write(
+  rows: dict[str, list[dict[str, Any]]], workdir: str, tested_on: bytes
+) -> None:
   """All files, each whole or not at all."""
   import pyarrow as pa
   import pyarrow.parquet as pq
   from etils import epath
 
   from jaxrep import files
-  from jaxrep.analyses.verdicts import FILES
+  from jaxrep.analyses.verdicts import FILES, TESTED_ON
 
   def kind(column: str) -> pa.DataType:
     if column in _NAMES:
@@ -142,7 +145,9 @@ def _write(rows: dict[str, list[dict[str, Any]]], workdir: str) -> None:
 
   for name, file in FILES.items():
     columns = rows[name][0] if rows[name] else _NAMES
-    schema = pa.schema([(column, kind(column)) for column in columns])
+    schema = pa.schema(
+      [(column, kind(column)) for column in columns], {TESTED_ON: tested_on}
+    )
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pylist(rows[name], schema)
     pq.write_table(table, sink, write_page_checksum=True)

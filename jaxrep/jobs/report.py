@@ -21,7 +21,7 @@ def run(config: Config) -> None:
   from jaxrep.report import page
 
   loaded = load_run(config.workdir)
-  findings = verdicts.read(config.workdir)
+  findings = verdicts.read(config.workdir, loaded.definition)
   with recorder.stage('analyses'):
     results = analyze(loaded)
   cost = functools.partial(sessions.read, config.workdir)

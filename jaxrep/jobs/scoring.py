@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import logging
 from etils import epath
@@ -31,6 +32,7 @@ PARTS = 'scores_parts'  # finished tiles of a comparison that is under way
 _FOUND = ('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map')
 _NUMBERS = (*_FOUND, 'q', 'ceiling', 'ci_low', 'ci_high')
 _SIZES = ('k', 'k_a', 'k_b')
+_PLACE = ('tap', 'lang', 'modality')
 SCHEMA = pa.schema(
   [
     *((n, pa.string()) for n in ('corpus', 'model', 'measure')),
@@ -303,10 +305,18 @@ def _columns(
 
 
 def _with_q(table: pa.Table) -> pa.Table:
-  """Adds the false discovery rate over all cells of each measure."""
+  """Adds the false discovery rate over the cells of each measure.
+
+  What is compared with itself is no discovery, and would make others likelier.
+  """
   measures, p = (
     table[n].to_numpy(zero_copy_only=False) for n in ('measure', 'p')
   )
+  same = functools.reduce(
+    pc.and_,
+    (pc.equal(table[f'{n}_a'], table[f'{n}_b']) for n in _PLACE),
+  )
+  p = np.where(same.to_numpy(zero_copy_only=False), np.nan, p)
   q = np.full(len(p), np.nan)
   for measure in set(measures):
     own = measures == measure

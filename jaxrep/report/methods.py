@@ -121,7 +121,8 @@ def _judgement(
       'paired at random, and calibrated scores are (raw − floor) / (1 − floor)'
       f' ({references.REFERENCES[references.CALIBRATION].cite} take a critical '
       'value of chance where the floor is its mean); q is the false discovery '
-      'rate over all cells of a measure'
+      'rate over all cells of a model and measure but those of a '
+      'representation with itself'
       f'{references.cited([references.DISCOVERIES])}.'
     )
   if definition['ceiling']:

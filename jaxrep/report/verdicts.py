@@ -147,16 +147,19 @@ def _cell(
 
 
 def _agreement(verdict: Verdict, verdicts: Iterable[Verdict]) -> str:
-  """'3/4': under 3 of 4 measures it is the same; '' where there is one."""
-  judged = [
-    other.verdict
-    for other in verdicts
+  """'3/4': under 3 of 4 measures it is the same; '' where there is one.
+
+  SVCCA, which is read with two raw scores, counts once.
+  """
+  judged = {
+    other.measure.removesuffix('_k'): other.verdict
+    for other in (*verdicts, verdict)
     if (other.finding, other.model) == (verdict.finding, verdict.model)
     and other.verdict != 'not measured'
-  ]
+  }
   if len(judged) < 2 or verdict.verdict == 'not measured':
     return ''
-  same = judged.count(verdict.verdict)
+  same = [*judged.values()].count(verdict.verdict)
   return f'{same}/{len(judged)}'
 
 

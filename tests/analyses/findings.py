@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxrep.analyses.verdicts import FILES
+from jaxrep.analyses.verdicts import FILES, TESTED_ON
 
 MEASURES = ('svcca', 'svcca_k', 'cka_debiased')
 MAIN = ('1', '2', '3', '4')
@@ -26,7 +26,7 @@ def row(finding, model, measure, n=118, **more):
   }
 
 
-def write(folder, models, more=()):
+def write(folder, models, more=(), tested_on=None):
   """Main findings on all sentences and on half of them, and `more` rows."""
   each = [
     (finding, model, measure)
@@ -39,4 +39,7 @@ def write(folder, models, more=()):
     'by_n': [row(*one, n=59) for one in each],
   }
   for name, file in FILES.items():
-    pq.write_table(pa.Table.from_pylist(rows[name]), folder / file)
+    table = pa.Table.from_pylist(rows[name])
+    if tested_on is not None:
+      table = table.replace_schema_metadata({TESTED_ON: tested_on})
+    pq.write_table(table, folder / file)

@@ -13,7 +13,7 @@ from tests.analyses import findings
 def test_a_verdict_says_what_its_finding_claims(tmp_path):
   uneven = findings.row('2', 'two', 'svcca', k_min=3, k_max=9, note='so')
   findings.write(tmp_path, ['one'], [uneven])
-  found = verdicts.read(tmp_path)
+  found = verdicts.read(tmp_path, {})
   assert len(found) == 4 * 3 + 1
   first, last = found[0], found[-1]
   assert (first.finding, first.k, first.note) == ('1', 10, '')
@@ -24,7 +24,7 @@ def test_a_verdict_says_what_its_finding_claims(tmp_path):
 
 
 def test_before_the_job_has_run_there_are_none(tmp_path):
-  assert verdicts.read(tmp_path) == ()
+  assert verdicts.read(tmp_path, {}) == ()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_damaged_or_foreign_file_says_what_to_run(tmp_path, damage, message):
   if damage:
     damage(tmp_path / 'findings.parquet')
   with pytest.raises(InputError, match=message) as caught:
-    verdicts.read(tmp_path)
+    verdicts.read(tmp_path, {})
   assert 'run `python run.py findings' in str(caught.value)
 
 
@@ -51,3 +51,14 @@ def test_the_rule_on_the_page_is_the_one_that_is_applied():
     assert rule.TABLE[False, of[text]] == not_above
   judged = {*rule.TABLE.values(), 'not measured'}
   assert judged == set(shown.MARKS)
+
+
+def test_findings_of_another_comparison_are_not_shown(tmp_path):
+  definition = {'models': {'one': {}}, 'compared_languages': ['eng', 'fra']}
+  findings.write(
+    tmp_path, ['one'], tested_on=verdicts.tested_on({**definition})
+  )
+  assert verdicts.read(tmp_path, {**definition, 'created': 'later'})
+  for change in ({'compared_languages': ['eng']}, {'ceiling': True}):
+    assert verdicts.read(tmp_path, {**definition, **change}) == ()
+    assert not verdicts.rows(tmp_path, 'by_n', {**definition, **change})

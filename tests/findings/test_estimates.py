@@ -136,3 +136,18 @@ def test_pairs_of_languages_are_not_drawn_at_random():
   assert found.raw.over_languages is None
   assert (found.units, found.languages) == (15, 16)
   assert statistic.cells[0][0] == Place('a', 'text', 'text/1')
+
+
+@pytest.mark.parametrize('part', ['raw_on_subsets', 'calibrated_on_subsets'])
+def test_a_cell_without_a_score_on_one_subset_is_left_out(part):
+  _, scores = linear(np.random.default_rng(2), 3)
+  units = {one: {cells_of.spoken(one, PAIR): 1.0} for one in 'abc'}
+  statistic = cells_of.mean(units)
+  broken = getattr(scores, part).copy()
+  broken[3, 2, 1] = np.nan
+  found = estimate(
+    statistic, statistic.cells, scores._replace(**{part: broken})
+  )
+  assert found.units == 2
+  for one in (found.raw, found.calibrated):
+    assert np.isfinite([one.value, *one.interval, one.p]).all()

@@ -82,6 +82,7 @@ def test_the_same_seed_gives_the_same_numbers(workdir):
   [
     ({'findings_k': 0}, '--findings_k=0: give 1 or more'),
     ({'findings_replicates': 6}, '--findings_replicates=6: give 12 or more'),
+    ({'seed': 2**31}, '--seed=2147483648: give a number from 0'),
     ({'smallest_effect': 0.0}, '--smallest_effect=0.0: give a number above 0'),
   ],
 )

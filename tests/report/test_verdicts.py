@@ -68,6 +68,7 @@ def test_all_rows_stand_in_the_full_table_with_numbers_to_sort_by(
 def test_the_calibrated_statistic_decides_and_agreement_is_counted(definition):
   rows = [
     made.verdict('1', 'one', 'svcca', 'holds', 0.25),
+    made.verdict('1', 'one', 'svcca_k', 'reversed', 0.25),
     made.verdict('1', 'one', 'cka', 'holds', 0.5),
     made.verdict('1', 'one', 'cka_debiased', 'no effect'),
     made.verdict('1', 'one', 'retrieval_r1', 'not measured'),
