@@ -13,7 +13,6 @@ be read is refused, since to compute from other weights in silence is worse.
 
 import errno
 import hashlib
-import importlib.metadata
 import json
 import logging as python_logging
 import os
@@ -29,12 +28,12 @@ from absl import logging
 from etils import epath
 from flax import nnx
 
+from jaxrep import code
 from jaxrep.opened import Model
 from jaxrep.store import layout
 from jaxrep.types import InputError
 from ports import loading
 
-FORMAT = 1
 PIECE = 16 * 2**20
 """Bytes of a chunk, of which a device reads those that it holds a part of."""
 
@@ -85,9 +84,8 @@ def key(model: Model, precision: str) -> str:
     (leaf.path, leaf.shape, leaf.rule, dtypes[leaf.path])
     for leaf in loading.leaves(model.program.abstract)
   ]
-  version = importlib.metadata.version('jaxrep')
   layouts = model.program.network.layouts
-  made_of = (FORMAT, version, model.origin, layouts, leaves)
+  made_of = (code.digest('ports'), model.origin, layouts, leaves)
   return hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
 
 

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHARED = {
   *('jaxrep.types', 'jaxrep.config', 'jaxrep.registry', 'jaxrep.files'),
+  'jaxrep.code',
   *('jaxrep.languages', 'jaxrep.precision', 'jaxrep'),
 }
 # Package → the packages of the project that it may import, besides SHARED.

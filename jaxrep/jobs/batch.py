@@ -75,7 +75,9 @@ def make(
       (empty.again, held.again),
     ):
       for tap, x in (states or {}).items():
-        kept[empty.title(Place(side, tap))] = x[rows]
+        some = x[rows]
+        some.flags.writeable = False  # several measures name it by its contents
+        kept[empty.title(Place(side, tap))] = some
   return empty
 
 

@@ -25,7 +25,8 @@ class Contrast:
 
   `difference` is first - second, `ci_low` to `ci_high` its 95 % interval over
   new sentences, paired over them, and `p` is two-sided. `n` and `k` are the
-  same on all four sides; k is None for a measure that keeps no components.
+  same on all four sides; k is None for a measure that keeps no components, or
+  all that each side has.
   """
 
   measure: str
@@ -102,6 +103,12 @@ def _one(
   for reason in filter(None, reasons):
     raise InputError(f'{measure} has no value: {reason}.')
   sides = made.take(0).k
+  kept = [sorted(sides[:2].tolist()), sorted(sides[2:].tolist())]
+  if kept[0] != kept[1]:
+    raise InputError(
+      f'{measure} keeps k={kept[0]} and k={kept[1]} components of the two '
+      'cells, and chance depends on how many: compare sides of equal rank.'
+    )
   a, b = np.array([0, 2]), np.array([1, 3])
   as_they_are = np.full(2, tiles.AS_THEY_ARE)
   items = tiles.Items(a, b, sides[a], sides[b], as_they_are)
@@ -114,7 +121,7 @@ def _one(
     *(float(value) for value in values),
     *(part.item() for part in found),
     cells.blocks.n,
-    int(sides[0]) or None,
+    int(sides[0]) or None if len(set(sides.tolist())) == 1 else None,
   )
 
 

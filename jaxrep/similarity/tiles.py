@@ -214,6 +214,11 @@ def score_items(
   missing = (0, _up(count, size) - count)
   items = Items(*(np.pad(field.astype(np.int32), missing) for field in items))
   valid, scores = valid_rows(n), []
+  # What the host keeps goes to the devices once, not with every batch.
+  first, second = jax.tree.map(
+    lambda x: _place(x, mesh, _WHOLE) if isinstance(x, np.ndarray) else x,
+    (first, second),
+  )
   for start in range(0, len(items.a), size):
     part = items.take(slice(start, start + size))
     mine = Items(*(_place(field, mesh, _SHARED) for field in part))

@@ -119,3 +119,27 @@ def test_a_damaged_tile_is_computed_anew(tmp_path, computed):
     assert len(computed) == 1
     assert_equal(again, whole)
     assert path.read_bytes() == data
+
+
+def test_a_tile_of_other_code_is_not_taken(tmp_path, computed, monkeypatch):
+  similarity.all_pairs(sides(2), 'cka', folder=tmp_path)
+  monkeypatch.setattr(saved.code, 'digest', lambda *_: 'another version')
+  similarity.all_pairs(sides(2), 'cka', folder=tmp_path)
+  assert len(computed) == 2
+
+
+def test_only_what_cannot_change_is_named_once(tmp_path, computed):
+  """The name of an array that may be written to is made anew each time."""
+  for writeable, tiles in ((True, 2), (False, 1)):
+    computed.clear()
+    x, folder = sides(2), tmp_path / str(writeable)
+    x['0'].flags.writeable = writeable
+    similarity.all_pairs(x, 'cka', folder=folder)
+    assert (id(x['0']) in saved._KNOWN) != writeable
+    if writeable:
+      x['0'][3, 4] += 1
+    similarity.all_pairs(x, 'cka', folder=folder)
+    assert len(computed) == tiles
+    key = id(x['0'])
+    del x
+    assert key not in saved._KNOWN

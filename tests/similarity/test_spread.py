@@ -98,6 +98,11 @@ def test_contrasts_that_chance_would_decide_are_refused():
     similarity.contrast((x, y), (x, y))
   with pytest.raises(InputError, match='contrast needs subsets'):
     similarity.contrast((x, y), (x, y), k=5, calibration=Calibration())
+  for measure in ('svcca_anatome', 'cca'):
+    with pytest.raises(InputError, match=f'{measure} keeps k=.* equal rank'):
+      similarity.contrast(
+        *((x, y), (x, y[:, :3]), measure), k=2, calibration=SUBSETS
+      )
   with pytest.raises(InputError, match=r'd has 3 components .* not k=5'):
     similarity.contrast((x, y), (x, y[:, :3]), k=5)
 
