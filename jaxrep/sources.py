@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 from jaxrep.types import InputError
 from ports import checkpoints
 
+_EVERYWHERE = '.gitattributes'  # of no use to a model, and in each repository
+_SMALL = ('.json', '.model')
 BUNDLED = Path(__file__).parent / 'data' / 'bundled'
 
 
@@ -77,11 +79,24 @@ class Hub:
     except RemoteEntryNotFoundError:
       return None
     except (HTTPError, OSError) as error:
-      # Without a network the cache still knows what was found not to be there.
-      known = huggingface_hub.try_to_load_from_cache(self.name, name)
-      if known is not None and not isinstance(known, str):
+      if self._lacking(name):
         return None
       raise self._unreachable(name, error) from error
+
+  def _lacking(self, name: str) -> bool:
+    """Whether a file is known not to be there, when there is no network.
+
+    The cache notes what was asked for in vain. A repository that was downloaded
+    as a whole has no such notes: there what is small and missing is not in it.
+    """
+    import huggingface_hub
+
+    known = huggingface_hub.try_to_load_from_cache(self.name, name)
+    if known is not None:
+      return not isinstance(known, str)
+    if Path(name).suffix not in _SMALL:
+      return False
+    return self.here(_EVERYWHERE) is not None
 
   def here(self, name: str) -> Path | None:
     import huggingface_hub
@@ -108,6 +123,8 @@ class Hub:
     except RemoteEntryNotFoundError:
       return None
     except (HTTPError, OSError) as error:
+      if self._lacking(name):
+        return None
       raise self._unreachable(name, error) from error
 
   def _unreachable(self, name: str, error: Exception) -> InputError:
@@ -152,8 +169,11 @@ def contents(path: Path) -> str:
   sums that a torch file keeps of its parts spare reading gigabytes of what a
   training left behind.
   """
-  if path.is_symlink() and path.resolve().parent.name == 'blobs':
-    return path.resolve().name
+  link = path
+  while link.is_symlink():  # a blob may itself be a link into a shared store
+    link = link.parent / link.readlink()
+    if link.parent.name == 'blobs':
+      return link.name
   status = path.stat()
   return _contents(path, status.st_size, status.st_mtime_ns)
 

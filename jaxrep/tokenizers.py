@@ -4,7 +4,7 @@ import functools
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sentencepiece
@@ -22,12 +22,18 @@ _DAMAGED = (OSError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 class Seamless:
-  """SeamlessM4T's, as transformers makes it from the hub's files."""
+  """SeamlessM4T's, as transformers makes it from the hub's files.
+
+  Texts are normalised by its sentencepiece model first, for which transformers
+  from 5 on has NFKC alone: marks without width, as Persian and Telugu have
+  within words, would be unknown pieces.
+  """
 
   frame = 0
+  PIECES = ('tokenizer.model', 'sentencepiece.bpe.model')
   FILES = (
     *('tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.json'),
-    *('added_tokens.json', 'tokenizer.model', 'sentencepiece.bpe.model'),
+    *('added_tokens.json', *PIECES),
   )
 
   def __init__(self, source: Source, config: Mapping[str, Any]):
@@ -48,6 +54,22 @@ class Seamless:
         f'No tokenizer could be read from {self._source.name} ({error}).'
       ) from error
 
+  @functools.cached_property
+  def _normalise(self) -> Callable[[str], str]:
+    for name in self.PIECES:
+      if path := self._source.file(name):
+        try:
+          made = sentencepiece.SentencePieceNormalizer(
+            model_file=str(path),
+            add_dummy_prefix=False,
+            escape_whitespaces=False,
+            remove_extra_whitespaces=False,
+          )
+        except (OSError, RuntimeError) as error:
+          raise InputError(f'{path} is no sentencepiece model.') from error
+        return made.normalize
+    return str
+
   def encode(self, texts: Sequence[str], code: str) -> Ids:
     """Token ids, with the language's token in front and `</s>` behind."""
     known = self._tokenizer.get_vocab()
@@ -56,7 +78,8 @@ class Seamless:
     if not there:
       raise InputError(f'The tokenizer of {self._source.name} lacks {code!r}.')
     self._tokenizer.src_lang = there[0]
-    return self._tokenizer(list(texts))['input_ids']
+    plain = [self._normalise(text) for text in texts]
+    return self._tokenizer(plain)['input_ids']
 
 
 class Numbering(NamedTuple):

@@ -40,6 +40,7 @@ REQUIRED = {
   'position_embeddings_type': 'relative_key',
   'add_adapter': False,
   'use_intermediate_ffn_before_adapter': False,
+  'layer_norm_eps': 1e-5,  # of all its norms, most of which SeamlessM4T fixes
 }
 # Released values, which the reference's class takes where a config is silent.
 DEFAULTS = {
@@ -51,7 +52,6 @@ DEFAULTS = {
   'conv_depthwise_kernel_size': 31,
   'left_max_position_embeddings': 64,
   'right_max_position_embeddings': 8,
-  'layer_norm_eps': 1e-5,
 }
 OURS = {
   'num_hidden_layers': 'speech_encoder_layers',

@@ -39,7 +39,7 @@ def save_v1(folder):
   return save(folder, 'v1')
 
 
-def save_tokenizer(folder):
+def save_tokenizer(folder, rule='nmt_nfkc'):
   text = [line for name in LANGUAGES for line in sentences(name, 60)]
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
@@ -47,6 +47,7 @@ def save_tokenizer(folder):
     model_writer=model,
     vocab_size=PIECES,
     model_type='bpe',
+    normalization_rule_name=rule,
     unk_id=0,
     bos_id=1,
     eos_id=2,

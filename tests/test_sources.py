@@ -231,3 +231,40 @@ def test_a_place_that_is_none_is_named():
   for place in ('no such folder', './x/y', 'a/b/c'):
     with pytest.raises(InputError, match='neither a path nor the id'):
       sources.open_source(place)
+
+
+def test_a_blob_that_is_a_link_itself_keeps_its_name(tmp_path):
+  """As huggingface_hub shares the blobs of several repositories."""
+  shared = tmp_path / 'blobs' / 'ab' / 'xet'
+  blob = tmp_path / 'models--a--b' / 'blobs' / 'etag'
+  file = tmp_path / 'models--a--b' / 'snapshots' / 'main' / 'x.pt'
+  for path in (shared, blob, file):
+    path.parent.mkdir(parents=True)
+  shared.write_bytes(b'weights')
+  blob.symlink_to(os.path.relpath(shared, blob.parent))
+  file.symlink_to(os.path.relpath(blob, file.parent))
+  assert sources.contents(file) == 'etag'
+
+
+def test_what_a_whole_download_lacks_is_lacking_without_a_network(
+  tmp_path, monkeypatch
+):
+  """`hf download` leaves no notes of what the repository does not have."""
+  from huggingface_hub import constants
+
+  monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+  repo = tmp_path / 'models--a--b'
+  (repo / 'snapshots' / 'abc').mkdir(parents=True)
+  (repo / 'refs').mkdir()
+  (repo / 'refs' / 'main').write_text('abc')
+  (repo / 'snapshots' / 'abc' / 'config.json').write_text('{}')
+  hub = sources.Hub('a/b')
+  assert hub.file('config.json').read_text() == '{}'
+  with pytest.raises(InputError, match=r'Cannot download tokenizer\.json'):
+    hub.file('tokenizer.json')
+  (repo / 'snapshots' / 'abc' / '.gitattributes').touch()
+  assert hub.file('tokenizer.json') is None
+  assert not hub.has('tokenizer.json')
+  with pytest.raises(InputError, match=r'Cannot download model\.safetensors'):
+    hub.file('model.safetensors')

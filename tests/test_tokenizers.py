@@ -182,3 +182,19 @@ def test_damage_that_only_a_parser_sees_is_named(tmp_path):
     with pytest.raises(InputError, match=f'from {tmp_path}'):
       seamless.encode(['a'], 'eng')
     path.write_text(whole)
+
+
+@pytest.mark.parametrize('rule', ['nfkc', 'nmt_nfkc'])
+def test_seamless_normalises_as_its_pieces_do(tmp_path, rule):
+  """Marks without width, another writing of a letter, spaces of all kinds."""
+  checkpoint.save_tokenizer(tmp_path, rule)
+  pieces = sentencepiece.SentencePieceProcessor(
+    str(tmp_path / 'tokenizer.model')
+  )
+  ours = tokenizers.Seamless(open_source(str(tmp_path)), {})
+  for text in (
+    *('the\u200cold', '\u200fthe old', 'the\u200bold', '\ufeffthe old'),
+    *('the\u2028old', 'the\u3000old  market ', 'rivi\u0065\u0300re', 'ﬁ ａ'),
+  ):
+    expected = [piece + 1 for piece in pieces.encode(text)]
+    assert ours.encode([text], 'eng')[0][1:-1] == expected, repr(text)

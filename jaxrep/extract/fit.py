@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from absl import logging
+from flax import nnx
 from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
 from jaxrep.opened import Model
 from jaxrep.precision import PRECISIONS
 from jaxrep.types import InputError
-from ports import loading
+from ports import llama, loading
 
 # Of a device's memory; the rest is for activations and what XLA keeps.
 SHARE = 0.7
@@ -52,6 +53,7 @@ def choose(
   axes = [
     leaf.shape[x] for leaf in leaves if (x := leaf.rule.split) is not None
   ]
+  axes += _heads(model.program.abstract)
   if not axes:
     asked = 1
   common = math.gcd(devices, *axes) if axes else 1
@@ -67,6 +69,13 @@ def choose(
     if found.fits:
       break
   return found
+
+
+def _heads(network: nnx.Module) -> list[int]:
+  """What each of the sharing devices has whole ones of."""
+  parts = (part for _, part in nnx.iter_graph(network))
+  found = [part for part in parts if isinstance(part, llama.Attention)]
+  return [n for part in found for n in (part.heads, part.shared)]
 
 
 def _held(leaf: loading.Leaf, precision: str, shared: int) -> int:

@@ -29,6 +29,7 @@ from jaxrep.types import (
   InputError,
 )
 
+_NAME = 'plan.json'
 _EXTRACTED = {'first': 'first', 'mean': 'all'}
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'transformers', 'tensorstore')
 
@@ -80,7 +81,11 @@ def make_plan(config: Selection) -> Plan:
 
 def write(plan: Plan, workdir: str) -> None:
   text = json.dumps(plan.definition, indent=2, ensure_ascii=False)
-  files.write(epath.Path(workdir) / 'plan.json', text)
+  files.write(epath.Path(workdir) / _NAME, text)
+
+
+def written(workdir: str) -> bool:
+  return (epath.Path(workdir) / _NAME).exists()
 
 
 def extracted(workdir: str) -> bool:
@@ -94,8 +99,8 @@ def read(workdir: str) -> dict[str, Any]:
   Raises:
     InputError: it is missing or damaged.
   """
-  path = epath.Path(workdir) / 'plan.json'
-  if not path.exists():
+  path = epath.Path(workdir) / _NAME
+  if not written(workdir):
     raise InputError(
       f'{path} does not exist: run `python run.py extract --workdir={workdir}` '
       'first, with the models and the corpus.'

@@ -66,6 +66,8 @@ def model_by_model(plan, config: Config) -> Iterator[str]:
   if hosts.is_first():
     definition.write(plan, config.workdir)
   work = [*zip(plan.entries, writers, _shares(writers), strict=True)]
+  if not hosts.seen(lambda: definition.written(config.workdir)):
+    raise _elsewhere('the plan', config.workdir)
 
   def models():
     for name in plan.definition['models']:
@@ -92,11 +94,15 @@ def _wait_for_others(name: str, writers, workdir: str) -> None:
   with recorder.stage('wait for other processes'):
     hosts.wait_for_all(f'extracted {name}')
     if not hosts.seen(lambda: all([writer.finish() for writer in writers])):
-      raise InputError(
-        f'--multihost: what other processes extracted of {name} is not in '
-        f'{workdir} here. Give a --workdir that all of them share: a folder of '
-        'a shared file system, or gs://bucket/run.'
-      )
+      raise _elsewhere(f'a part of {name}', workdir)
+
+
+def _elsewhere(what: str, workdir: str) -> InputError:
+  return InputError(
+    f'--multihost: {what} that another process wrote is not in {workdir} here. '
+    'Give a --workdir that all of them share: a folder of a shared file '
+    'system, or gs://bucket/run.'
+  )
 
 
 def _extract(work: Iterable[tuple[Any, ...]], corpus, config: Config) -> None:

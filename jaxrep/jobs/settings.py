@@ -72,7 +72,7 @@ class Selection(Ceiling):
     'stages', 'Taps between stages, or also inside them.'
   )
   precision: Literal['float32', 'bfloat16'] = flag(
-    'float32', 'Of parameters and activations.'
+    'float32', 'Of parameters, and of what is multiplied by them.'
   )
   pooling: str = flag(
     'mean',

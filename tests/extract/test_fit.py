@@ -66,6 +66,9 @@ def test_what_cannot_be_shared_so_is_refused(models):
   # 11,008 and 4,096 have 256 in common, six devices 2.
   with pytest.raises(InputError, match=r'by 1, 2 of them'):
     fit.choose(models['7b', 'text'], 'bfloat16', 6, 16 * GIB, 6)
+  # 5,120 and 13,824 can be cut in 16, but not 40 heads.
+  with pytest.raises(InputError, match=r'by 1, 2, 4, 8 of them'):
+    fit.choose(models['13b', 'text'], 'bfloat16', 16, 16 * GIB, 16)
 
 
 def test_a_model_without_a_language_model_is_whole_on_each_device():
