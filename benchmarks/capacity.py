@@ -17,13 +17,15 @@ import numpy as np
 from absl import app
 
 from benchmarks import harness
+from jaxrep import models
 from jaxrep.extract import target
+from jaxrep.languages import LANGUAGES
 
 PAGE = pathlib.Path(__file__).parent / 'CAPACITY.md'
 
-# FLEURS: languages, sentences of the test split, recordings of all of it, their
-# mean length in seconds, tokens of a sentence; padding as `run.py plan` tells.
-LANGUAGES, SENTENCES, RECORDINGS = 102, 350, 77_810
+# FLEURS: sentences of the test split, recordings of all of it, their mean
+# length in seconds, tokens of a sentence; padding as `run.py plan` tells.
+SENTENCES, RECORDINGS = 350, 77_810
 SECONDS, TOKENS, PADDING = 12.5, 45, 0.08
 
 
@@ -33,6 +35,15 @@ class Reads(NamedTuple):
   name: str
   text: int
   speech: int
+
+  @classmethod
+  def of(cls, name: str) -> 'Reads':
+    row = models.MODELS[name]
+    counts = (
+      sum(bool(models.language_code(row, kind, iso)) for iso in LANGUAGES)
+      for kind in ('text', 'speech')
+    )
+    return cls(name, *counts)
 
   def taps(self) -> tuple[int, int]:
     from tests import released
@@ -46,11 +57,7 @@ class Reads(NamedTuple):
     return tuple(found)
 
 
-MODELS = (
-  Reads('seamless-m4t-v2-large', 90, 96),
-  Reads('sonar', 102, 58),
-  Reads('salmonn-7b', 102, 102),
-)
+MODELS = tuple(map(Reads.of, ('seamless-m4t-v2-large', 'sonar', 'salmonn-7b')))
 
 
 class Machine(NamedTuple):
@@ -108,14 +115,16 @@ def page() -> str:
     pair=pair_microseconds(),
     chips=1e3 * SECONDS / host,
     disk=host * 4 * 16_000 / 1e6,
-    languages=LANGUAGES,
+    languages=len(LANGUAGES),
+    floor=floor_share(),
+    width=width_factor(),
     sentences=SENTENCES,
     seconds=SECONDS,
     tokens=TOKENS,
     padding=PADDING,
     all_hours=RECORDINGS * SECONDS / 3600,
-    some_hours=LANGUAGES * SENTENCES * SECONDS / 3600,
-    factor=RECORDINGS / (LANGUAGES * SENTENCES),
+    some_hours=len(LANGUAGES) * SENTENCES * SECONDS / 3600,
+    factor=RECORDINGS / (len(LANGUAGES) * SENTENCES),
   )
 
 
@@ -182,6 +191,27 @@ def unit_costs(measure: str) -> tuple[float, float]:
   return tuple(np.linalg.lstsq(design, np.ones(len(seconds)), rcond=None)[0])
 
 
+def floor_share() -> float:
+  """What floor and p in closed form add to CKA, at most."""
+  both = 'jaxrep', 'jaxrep, floor, p'
+  found = []
+  for row in rows('similarity'):
+    if row['case']['name'] == 'cka' and set(both) <= set(row['timings']):
+      alone, judged = (row['timings'][x]['wall']['median'] for x in both)
+      found.append(judged / alone - 1)
+  return max(found)
+
+
+def width_factor() -> float:
+  """How much longer a map of SVCCA takes at twice the width."""
+  seconds = {
+    row['case']['d']: row['timings']['jaxrep']['wall']['median']
+    for row in rows('similarity')
+    if row['case'].get('axis') == 'd' and row['case']['measure'] == 'svcca'
+  }
+  return seconds[2048] / seconds[1024]
+
+
 def step_line(key: tuple[str, str], row: Mapping) -> tuple:
   each = 'a second' if key[1] == 'speech' else 'a token'
   return (
@@ -229,12 +259,13 @@ def scoring_line(model: Reads, units: Mapping) -> tuple:
   pairs = within[0] * rows_**2 + within[1] * columns**2
   pairs += across * rows_ * columns
   hours = [
-    (bases * base + pairs * pair) / 3600 for base, pair in units.values()
+    f'{bases * base / 3600:.1f} + {pairs * pair / 3600:.1f}'
+    for base, pair in units.values()
   ]
   return (
     model.name,
     *(f'{x:,}' for x in (sets, bases, pairs)),
-    *(f'{x:.1f}' for x in hours),
+    *hours,
   )
 
 
@@ -286,21 +317,26 @@ been timed there. All recordings of the split, {all_hours:.0f} h, take
 Bound by the chips: one thread of a host decodes a recording of {seconds} s of
 32-bit WAV in {decode:.1f} ms (measured on one CPU core, the file in memory);
 its four chips take {chips:.1f} ms for it with SeamlessM4T v2's speech encoder.
-Below {disk:.0f} MB/s a host the disk bounds it instead. At this speed a run of
-one model is over before its programs are compiled and its weights read:
-minutes, whatever the slice.
+Below {disk:.0f} MB/s a host the disk bounds it instead. Compiling the programs
+and reading the weights come on top, whatever the slice.
 
 ## Scoring
 
-On two CPU cores, for one measure with floors in closed form, as measured there
-at 400 sentences ({units}). What 256 chips take of it is not known: bases on a
-TPU are singular value decompositions, whose cycles the compiler does not tell,
-and a pair of SVCCA is {pair:.0f} µs there (`tpu_ops`, Newton–Schulz).
+On two CPU cores, hours of bases + of pairs for one measure, as fitted to maps
+measured there, of 24 and 200 representations for SVCCA and of 6 to 200 for CKA,
+400 sentences and width 1024 ({units}; small maps take up to twice
+as long). SALMONN's language model is four times as wide, and twice the width
+took {width:.1f} times as long. Floors and intervals come on top: in closed form
+{floor:.0%} of CKA's time, for SVCCA a few random pairings of each k. What 256
+chips take of it is not known: bases on a TPU are singular value decompositions,
+whose cycles the compiler does not tell, and a pair of SVCCA is {pair:.0f} µs
+there (`tpu_ops`, Newton–Schulz).
 
 {scoring}
 
-Bases bound it: pairs of languages with their own sentences. On one device they
-are made again for each id set; a slice deals them over all its chips.
+Bases are made for every pair of languages, with its own sentences: on one
+device again for each id set; a slice deals them over all its chips. Where a
+model has many layers, as SALMONN's, pairs bound SVCCA.
 """
 
 

@@ -5,7 +5,7 @@
 Candidates alternate in one process; errors are against float64. NumPy and
 torch have one thread: compare CPU seconds. What is slow is timed on a part of
 the pairs and multiplied, which the row says under `scaled`. The work is that
-of `layers.py`, float32. An hour on two CPU cores.
+of `stacks.py`, float32. An hour on two CPU cores.
 """
 
 import functools

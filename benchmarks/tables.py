@@ -1,9 +1,9 @@
-"""The README's table and plot of speed, from the rows of benchmarks/results.
+"""README's table of speed, SPEED.md and the plot, from benchmarks/results.
 
     python -m benchmarks.tables
 
-Of every case the last row counts. Ratios say how many times as long the other
-side takes: in CPU time, but of one item alone, and on a device, in wall time.
+Of every case and machine the last row counts. Ratios say how many times as long
+the other side takes.
 """
 
 import json
@@ -15,12 +15,22 @@ from absl import app
 
 from benchmarks import harness
 
+PAGE = harness.RESULTS.parent / 'SPEED.md'
 README = harness.RESULTS.parents[1] / 'README.md'
 PLOT = harness.RESULTS / 'extraction.png'
 BEGIN, END = '<!-- speed: python -m benchmarks.tables -->', '<!-- /speed -->'
+DTYPES = ('float32', 'bfloat16')
+SIDES = ('jaxrep', 'best', 'eager')
 HEAD = (
-  '| | dtype | PyTorch at its best | as people run it | peak GB: ours, best, '
-  'eager | of the matmul peak | first call, s |'
+  '',
+  'dtype',
+  'at its best: CPU',
+  'wall',
+  'as people run it: CPU',
+  'wall',
+  'peak GB: ours, best, eager',
+  'of the matmul peak',
+  'first call, s: ours, best',
 )
 
 Row = Mapping[str, Any]
@@ -28,7 +38,8 @@ Row = Mapping[str, Any]
 
 def main(_) -> None:
   rows = latest(read('extraction'))
-  README.write_text(placed(README.read_text(), table(rows)))
+  README.write_text(placed(README.read_text(), overview(rows)))
+  PAGE.write_text(page(rows))
   plot(rows, PLOT)
 
 
@@ -40,43 +51,89 @@ def read(benchmark: str) -> list[Row]:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-  """One row a case and device, sorted by model."""
+  """One row a case and machine, sorted by these."""
   found = {}
   for row in rows:
-    case, machine = row['case'], row['machine']
-    key = (machine['device'], *(case[x] for x in ('model', 'modality')))
-    found[(*key, case['items'], case['dtype'])] = row
-  return [found[key] for key in sorted(found, key=lambda k: (k[0], *k[1:]))]
+    case = row['case']
+    key = (case['model'], case['modality'], case['items'], case['dtype'])
+    found[place(row), *key] = row
+  return [found[key] for key in sorted(found)]
 
 
-def table(rows: list[Row]) -> str:
-  """Markdown, a table a device."""
-  parts = []
-  for device in dict.fromkeys(row['machine']['device'] for row in rows):
-    own = [row for row in rows if row['machine']['device'] == device]
+def place(row: Row) -> str:
+  """The machine that a row was measured on."""
+  machine = row['machine']
+  chip = machine['cpu'].replace('(R)', '').removesuffix(' Processor')
+  where = f'{machine["cores"]} cores of {chip}'
+  if machine['device'].endswith('cpu'):
+    return where
+  return f'{machine["device"]}, {where}'
+
+
+def by_place(rows: Iterable[Row]) -> dict[str, list[Row]]:
+  found: dict[str, list[Row]] = {}
+  for row in rows:
+    found.setdefault(place(row), []).append(row)
+  return found
+
+
+def overview(rows: list[Row]) -> str:
+  """A line a case: both sides' times over ours, by machine and dtype."""
+  cells = {
+    (title(row['case']), place(row), row['case']['dtype']): ' / '.join(
+      f'{row["ratios"][side][clock(row)]["median"]:.1f}'
+      for side in ('best', 'eager')
+    )
+    for row in rows
+  }
+  columns = [(one, dtype) for one in by_place(rows) for dtype in DTYPES]
+  return markdown(
+    ('', *(f'{one}, {dtype}' for one, dtype in columns)),
+    [
+      (name, *(cells.get((name, *column), '—') for column in columns))
+      for name in sorted({name for name, *_ in cells})
+    ],
+  )
+
+
+def page(rows: list[Row]) -> str:
+  parts = [TEXT]
+  for name, own in by_place(rows).items():
+    rates = {
+      dtype: max(
+        row['case']['matmul_gflop_per_s']
+        for row in own
+        if row['case']['dtype'] == dtype
+      )
+      for dtype in {row['case']['dtype'] for row in own}
+    }
     machine = own[-1]['machine']
     versions = ', '.join(f'{x} {machine[x]}' for x in ('jax', 'torch'))
+    peaks = ', '.join(f'{rates[x]:,.0f} in {x}' for x in DTYPES if x in rates)
     parts.append(
-      f'{machine["cores"]} cores of an {machine["cpu"]}, {device}; {versions}:'
-      f'\n\n{HEAD}\n|{"---|" * HEAD.count(" |")}\n' + '\n'.join(map(line, own))
+      f'## {name}\n\n{versions}; GFLOP/s of a matrix product in JAX: {peaks}.'
+      '\n\n' + markdown(HEAD, [line(row, rates) for row in own])
     )
-  return '\n\n'.join(parts)
+  return '\n\n'.join(parts) + '\n'
 
 
-def line(row: Row) -> str:
-  case, timing = row['case'], row['timings']['jaxrep']
-  peaks = (row['peak_memory_mb'][x] / 1e3 for x in ('jaxrep', 'best', 'eager'))
-  rate = case['gflop'] / timing['wall']['median'] / case['matmul_gflop_per_s']
-  first = (row['first_call'][x] for x in ('jaxrep', 'best'))
-  cells = [
+def line(row: Row, rates: Mapping[str, float]) -> tuple[str, ...]:
+  case, ratios = row['case'], row['ratios']
+  rate = case['gflop'] / row['timings']['jaxrep']['wall']['median']
+  peaks = first = '—'
+  if 'shapes' in case:  # else they were not measured as they are now
+    gigabytes = (row['peak_memory_mb'][x] / 1e3 for x in SIDES)
+    peaks = ', '.join(f'{x:.1f}' for x in gigabytes)
+    seconds = (row['first_call'][x] for x in ('jaxrep', 'best'))
+    first = ', '.join(f'{x:.0f}' for x in seconds)
+  return (
     title(case),
     case['dtype'],
-    *(times(row['ratios'][x][clock(row)]) for x in ('best', 'eager')),
-    ', '.join(f'{x:.1f}' for x in peaks),
-    f'{rate:.0%}',
-    ' against '.join(f'{x:.0f}' for x in first),
-  ]
-  return f'| {" | ".join(cells)} |'
+    *(times(ratios[x][c]) for x in ('best', 'eager') for c in ('cpu', 'wall')),
+    peaks,
+    f'{rate / rates[case["dtype"]]:.0%}',
+    first,
+  )
 
 
 def title(case: Row) -> str:
@@ -85,12 +142,19 @@ def title(case: Row) -> str:
 
 
 def clock(row: Row) -> str:
+  """What counts: on a CPU the work, but of one item alone the waiting."""
   of_cpu = row['machine']['device'].endswith('cpu') and row['case']['items'] > 1
   return 'cpu' if of_cpu else 'wall'
 
 
 def times(spread: Mapping[str, float]) -> str:
   return f'{spread["median"]:.1f}× ({spread["min"]:.1f}–{spread["max"]:.1f})'
+
+
+def markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+  head = tuple(head)
+  whole = [head, ('---',) * len(head), *lines]
+  return '\n'.join(f'| {" | ".join(cells)} |' for cells in whole)
 
 
 def placed(text: str, made: str) -> str:
@@ -103,33 +167,77 @@ def placed(text: str, made: str) -> str:
 
 
 def plot(rows: list[Row], path: pathlib.Path) -> None:
-  """Ratios with their ranges, both dtypes of a case beside each other."""
+  """Ratios with their ranges, a column a machine."""
   import matplotlib
 
   matplotlib.use('agg')
   from matplotlib import pyplot as plt
 
-  labels = [f'{title(row["case"])}\n{row["case"]["dtype"]}' for row in rows]
-  figure, axes = plt.subplots(figsize=(8, 0.45 * len(rows) + 1.2))
+  places = by_place(rows)
+  keys = sorted({_key(row) for row in rows})
+  figure, axes = plt.subplots(
+    *(1, len(places)),
+    figsize=(2.5 + 4 * len(places), 0.4 * len(keys) + 1.2),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
+  )
+  for axis, (name, own) in zip(axes[0], places.items(), strict=True):
+    _bars(axis, {_key(row): row for row in own}, keys)
+    axis.set_title(name, fontsize=9)
+  axes[0, -1].legend(title='PyTorch', frameon=False, loc='lower right')
+  axes[0, 0].set_yticks(range(len(keys)), map('\n'.join, keys), fontsize=7)
+  axes[0, 0].set_ylim(len(keys) - 0.5, -0.5)
+  figure.supxlabel('time of PyTorch over time of jaxrep', fontsize=9)
+  figure.tight_layout()
+  figure.savefig(path, dpi=150, bbox_inches='tight')
+  plt.close(figure)
+
+
+def _key(row: Row) -> tuple[str, str]:
+  return title(row['case']), row['case']['dtype']
+
+
+def _bars(axis: Any, found: Mapping[Any, Row], keys: list) -> None:
+  present = [key for key in keys if key in found]
   for offset, (side, colour) in enumerate(
     {'best': '#0072b2', 'eager': '#e69f00'}.items()
   ):
-    spreads = [row['ratios'][side][clock(row)] for row in rows]
+    spreads = [found[k]['ratios'][side][clock(found[k])] for k in present]
     middle = [x['median'] for x in spreads]
     errors = [
       [x['median'] - x['min'] for x in spreads],
       [x['max'] - x['median'] for x in spreads],
     ]
-    at = [i + 0.36 * offset - 0.18 for i in range(len(rows))]
-    axes.barh(at, middle, 0.34, xerr=errors, color=colour, label=side)
-  axes.axvline(1, color='black', linewidth=0.8)
-  axes.set_yticks(range(len(rows)), labels, fontsize=7)
-  axes.set_ylim(len(rows) - 0.5, -0.5)
-  axes.set_xlabel('time of PyTorch over time of jaxrep')
-  axes.legend(title='PyTorch', frameon=False, loc='lower right')
-  axes.spines[['top', 'right']].set_visible(False)
-  figure.savefig(path, dpi=150, bbox_inches='tight')
-  plt.close(figure)
+    at = [keys.index(key) + 0.36 * offset - 0.18 for key in present]
+    label = {'best': 'at its best', 'eager': 'as people run it'}[side]
+    axis.barh(at, middle, 0.34, xerr=errors, color=colour, label=label)
+  axis.axvline(1, color='black', linewidth=0.8)
+  axis.spines[['top', 'right']].set_visible(False)
+
+
+TEXT = """# Speed of extraction
+
+Made by `python -m benchmarks.tables` from the rows of `python -m
+benchmarks.extraction` in `results/extraction.jsonl`: encoders of full width and
+four layers, random weights, the same for all sides; waveforms or tokens in, the
+mean of every stage out, lengths as in FLEURS.
+
+- A ratio is PyTorch's seconds over jaxrep's, median (least to most) of rounds
+  in which the sides alternate, after their outputs were compared. CPU time
+  counts all threads; it is less disturbed by what else a machine does, but
+  counts threads that wait as if they worked.
+- «At its best»: sdpa, layers by `torch.compile`, batches of jaxrep's shapes,
+  stages pooled by hooks. «As people run it»: items as they come,
+  `output_hidden_states`; for SONAR, BEATs and SALMONN, which transformers does
+  not have, plain modules of the same arithmetic.
+- Peaks are of a process of its own, with its imports. jaxrep reads a float32
+  checkpoint and casts it; PyTorch reads one of its own dtype, once.
+- The share of the peak is that of the operations XLA counts, padding included.
+- The first call compiles, on both sides without a cache.
+
+Where cells of peaks and first calls are empty, PyTorch's batches were padded to
+their longest alone, up to a tenth shorter than jaxrep's."""
 
 
 if __name__ == '__main__':
