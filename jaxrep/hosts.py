@@ -29,6 +29,7 @@ _LEAVE = 10  # seconds that the first one waits for the others to leave
 _FOR_EVER_MS = 10**9
 _LEFT = 'jaxrep/left/'  # key: process → STOPPED or FAILED
 _STOPPED, _FAILED = 'stopped', 'failed'
+_NODES = 'SLURM_STEP_NUM_NODES'
 _AGAIN = (
   'Start all again with the same command, on any number of processes: it goes '
   'on from what is finished.'
@@ -159,15 +160,11 @@ def _devices() -> list[int] | None:
   """
   if 'JAX_LOCAL_DEVICE_IDS' in os.environ:
     return None
-  tasks, nodes, beside = map(
-    os.environ.get,
-    (
-      'SLURM_STEP_NUM_TASKS',
-      'SLURM_STEP_NUM_NODES',
-      'OMPI_COMM_WORLD_LOCAL_SIZE',
-    ),
-  )
-  return [] if beside == '1' or (tasks and tasks == nodes) else None
+  beside = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
+  if beside is None:  # mpirun under Slurm is one of Slurm's tasks itself
+    tasks = os.environ.get('SLURM_STEP_NUM_TASKS')
+    return [] if tasks and tasks == os.environ.get(_NODES) else None
+  return [] if beside == '1' else None
 
 
 def _client() -> Any:

@@ -10,6 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from absl import logging
+
 from jaxrep.types import InputError
 from ports import checkpoints
 
@@ -96,7 +98,14 @@ class Hub:
       return not isinstance(known, str)
     if Path(name).suffix not in _SMALL:
       return False
-    return self.here(_EVERYWHERE) is not None
+    whole = self.here(_EVERYWHERE) is not None
+    if whole:
+      logging.log_first_n(
+        logging.WARNING,
+        'No network: what the downloaded %s lacks is taken to be nowhere.',
+        *(1, self.name),
+      )
+    return whole
 
   def here(self, name: str) -> Path | None:
     import huggingface_hub

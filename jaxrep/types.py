@@ -25,7 +25,7 @@ class Example:
   `id` is shared by all languages and both modalities. `recording` counts the
   recordings of one id in one language from 0 (always 0 for text), `audio` is
   what `Corpus.waveform` reads, `samples` its length at 16 kHz (0 for text).
-  `checksum` is of its file, '' where the corpus does not change.
+  `checksum` is of parts of its file, '' where a corpus gives none.
   """
 
   id: str

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fuzzing import READERS
+
 ROOT = Path(__file__).parents[1]
 FINDINGS = {
   'crash': 'dies of SIGSEGV',
@@ -58,3 +60,25 @@ def test_the_same_seed_damages_alike():
   made = [damage.table(random.Random(f'{i}'), data) for i in range(50)]
   assert made == [damage.table(random.Random(f'{i}'), data) for i in range(50)]
   assert len(set(made)) > 30
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  """Readers' files by what makes them."""
+  folders = {}
+
+  def folder(make):
+    if make not in folders:
+      folders[make] = tmp_path_factory.mktemp(make.__name__) / 'files'
+      folders[make].mkdir()
+      make(folders[make])
+    return folders[make]
+
+  return folder
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_what_is_not_damaged_is_read(made, name):
+  """It raises nothing."""
+  reader = READERS[name]
+  reader.read(made(reader.make), random.Random('0'))

@@ -66,7 +66,7 @@ def _plan(folder: pathlib.Path, rng: random.Random) -> Any:
 
 
 def _verdicts(folder: pathlib.Path, rng: random.Random) -> Any:
-  return repr(verdicts.read(epath.Path(folder)))
+  return repr(verdicts.read(epath.Path(folder), {}))
 
 
 def make_tile(folder: pathlib.Path) -> None:

@@ -95,6 +95,8 @@ def _wait_for_others(name: str, writers, workdir: str) -> None:
     hosts.wait_for_all(f'extracted {name}')
     if not hosts.seen(lambda: all([writer.finish() for writer in writers])):
       raise _elsewhere(f'a part of {name}', workdir)
+    # One that saw them later would be missed by a collective of the others.
+    hosts.wait_for_all(f'seen {name}')
 
 
 def _elsewhere(what: str, workdir: str) -> InputError:

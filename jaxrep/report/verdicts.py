@@ -149,11 +149,13 @@ def _cell(
 def _agreement(verdict: Verdict, verdicts: Iterable[Verdict]) -> str:
   """'3/4': under 3 of 4 measures it is the same; '' where there is one.
 
-  SVCCA, which is read with two raw scores, counts once.
+  SVCCA, which is read with two raw scores, counts once, by the study's own.
   """
+  fixed = [v for v in verdicts if v.measure.endswith('_k')]
+  others = [v for v in verdicts if v not in fixed]
   judged = {
     other.measure.removesuffix('_k'): other.verdict
-    for other in (*verdicts, verdict)
+    for other in (*fixed, *others, verdict)
     if (other.finding, other.model) == (verdict.finding, verdict.model)
     and other.verdict != 'not measured'
   }

@@ -50,14 +50,18 @@ def encode(rows: Sequence[Row]) -> bytes:
   """The bytes of `rows.parquet`."""
   table = pa.Table.from_pylist([vars(row) for row in rows], _SCHEMA)
   sink = pa.BufferOutputStream()
-  pq.write_table(table, sink, compression='zstd')
+  pq.write_table(table, sink, compression='zstd', write_page_checksum=True)
   return sink.getvalue().to_pybytes()
 
 
 def decode(data: bytes) -> tuple[Row, ...]:
   """The rows of `rows.parquet`, in store order; a ValueError if damaged."""
-  table = pq.read_table(pa.BufferReader(data)).cast(_SCHEMA)
-  return tuple(_row(record) for record in table.to_pylist())
+  try:
+    file = pa.BufferReader(data)
+    table = pq.read_table(file, page_checksum_verification=True).cast(_SCHEMA)
+    return tuple(_row(record) for record in table.to_pylist())
+  except (pa.ArrowException, OSError) as error:
+    raise ValueError(str(error)) from error
 
 
 def digest(rows: Sequence[Row]) -> str:

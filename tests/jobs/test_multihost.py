@@ -105,6 +105,14 @@ def test_a_folder_that_is_not_shared_is_told(tmp_path):
     ({'SLURM_STEP_NUM_TASKS': '8', 'SLURM_STEP_NUM_NODES': '4'}, None),
     ({'OMPI_COMM_WORLD_LOCAL_SIZE': '1'}, []),
     ({'OMPI_COMM_WORLD_LOCAL_SIZE': '2'}, None),
+    (
+      {
+        'OMPI_COMM_WORLD_LOCAL_SIZE': '8',
+        'SLURM_STEP_NUM_TASKS': '4',
+        'SLURM_STEP_NUM_NODES': '4',
+      },
+      None,
+    ),
     ({'OMPI_COMM_WORLD_LOCAL_SIZE': '1', 'JAX_LOCAL_DEVICE_IDS': '0'}, None),
   ],
 )

@@ -74,10 +74,11 @@ def test_the_calibrated_statistic_decides_and_agreement_is_counted(definition):
     made.verdict('1', 'one', 'retrieval_r1', 'not measured'),
     made.verdict('2', 'one', 'svcca', 'holds', 0.25, calibrated=None),
   ]
-  board = verdicts.board(rows, ['svcca', 'retrieval_r1'], definition)
+  board = verdicts.board(rows, ['svcca', 'cka', 'retrieval_r1'], definition)
   (first, absent), (second, _) = (row['cells'] for row in board['svcca'])
   assert first['estimate'] == '+0.125 [0.105, 0.145]'
   assert first['agreement'] == '2/3'
+  assert board['cka'][0]['cells'][0]['agreement'] == '2/3'
   assert second['estimate'] == 'raw +0.250 [0.210, 0.290]'
   assert second['agreement'] == ''
   assert absent['verdict'] == 'not measured'

@@ -225,9 +225,13 @@ def test_a_recording_may_change_until_it_is_read(tmp_path):
   assert rows_lib.decode(path.read_bytes()) == kept
 
 
-def test_damaged_rows_are_written_again(tmp_path):
+@pytest.mark.parametrize('place', [0, 40, -40, -1])
+def test_damaged_rows_are_written_again(tmp_path, place):
   entries.write(entries.create(tmp_path, recorded('abcdefgh')))
   before = entries.contents(tmp_path)
-  (entries.folder(tmp_path) / 'rows.parquet').write_bytes(b'PAR1')
+  path = entries.folder(tmp_path) / 'rows.parquet'
+  data = bytearray(path.read_bytes())
+  data[place] ^= 0xFF
+  path.write_bytes(data)
   entries.create(tmp_path, recorded('abcdefgh'))
   assert entries.contents(tmp_path) == before
