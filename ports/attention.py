@@ -47,20 +47,51 @@ def attention(
   bias: Bias | None = None,
 ) -> Float[Array, 'batch query head_d']:
   """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated."""
-  own = (*(x.swapaxes(1, 2) for x in (q, k, v)), allowed[:, None])
   of, operands = bias or (None, ())
-  at_once = functools.partial(_attended, of)
-  if q.shape[1] * k.shape[1] < WORTH_A_TURN or _several_devices():
-    found = at_once(*own, *operands)
-  else:
-    found = jax.lax.platform_dependent(
-      *own,
-      *operands,
-      cpu=functools.partial(_by_head, at_once),
-      default=at_once,
-    )
-  found = found.swapaxes(1, 2)
+  of_heads = functools.partial(_attended, of)
+  if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not _several_devices():
+    of_heads = functools.partial(_by_head, of_heads)
+  found = jax.lax.platform_dependent(
+    *(q, k, v, allowed, *operands),
+    cpu=functools.partial(_heads_in_front, of_heads),
+    default=functools.partial(_at_once, of),
+  )
   return found.reshape(*found.shape[:2], -1)
+
+
+def _at_once(
+  of: Callable[..., Array] | None,
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  *operands: Array,
+) -> Float[Array, 'batch query head d']:
+  """Axes as they come: the compiler lays them out, with an eighth less time.
+
+  For a text encoder, of the cycles that the TPU's compiler reckons with.
+  """
+  dtype = wide(q.dtype)
+  scores = jnp.einsum('bqhd,bkhd->bhqk', q, k, preferred_element_type=dtype)
+  logits = _logits(scores, q.shape[-1], allowed[:, None], of, operands)
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  mixed = jnp.einsum(
+    'bhqk,bkhd->bqhd', weights, v, preferred_element_type=dtype
+  )
+  return mixed.astype(v.dtype)
+
+
+def _heads_in_front(
+  form: Callable[..., Array],
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  *operands: Array,
+) -> Float[Array, 'batch query head d']:
+  """`form` of arrays [batch, head, …]."""
+  q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+  return form(q, k, v, allowed[:, None], *operands).swapaxes(1, 2)
 
 
 def _several_devices() -> bool:
@@ -78,7 +109,8 @@ def _attended(
   *operands: Array,
 ) -> Float[Array, '*lead query d']:
   """The sum of the weights divides the mixture: it is smaller than they are."""
-  logits = _scores(q, k, allowed, of(*operands) if of else None)
+  scores = _matmul(q, k.swapaxes(-1, -2))
+  logits = _logits(scores, q.shape[-1], allowed, of, operands)
   weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
   mixed = _matmul(weights.astype(v.dtype), v)
   return (mixed / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
@@ -115,7 +147,8 @@ def attention_weights(
 ) -> Float[Array, 'batch head query key']:
   """softmax(q kᵀ/√d) over the allowed keys."""
   q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)
-  return jax.nn.softmax(_scores(q, k, allowed[:, None]), axis=-1)
+  scores = _matmul(q, k.swapaxes(-1, -2))
+  return jax.nn.softmax(_logits(scores, q.shape[-1], allowed[:, None]), axis=-1)
 
 
 def mix(
@@ -127,19 +160,20 @@ def mix(
   return mixed.reshape(*mixed.shape[:2], -1).astype(v.dtype)
 
 
-def _scores(
-  q: Float[Array, '*lead query d'],
-  k: Float[Array, '*lead key d'],
+def _logits(
+  scores: Float[Array, '*lead query key'],
+  d: int,
   allowed: Bool[Array, '*#lead #query key'],
-  added: Array | None = None,
+  of: Callable[..., Array] | None = None,
+  operands: tuple[Array, ...] = (),
 ) -> Float[Array, '*lead query key']:
   """A query without any allowed key looks at all of them alike.
 
   So nothing is NaN: such queries are padding, and nothing valid reads them.
   """
-  scores = _matmul(q, k.swapaxes(-1, -2)) * q.shape[-1] ** -0.5
-  if added is not None:
-    scores = scores + added
+  scores = scores * d**-0.5
+  if of is not None:
+    scores = scores + of(*operands)
   return jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
 
 
