@@ -1,9 +1,9 @@
 """Named dtype policies.
 
 A policy says what the parameters are, and what matrix products with them read
-and how they multiply. What is between them is float32 under every policy: the
-residual stream, norms, softmax, pooling; the TPU's compiler reckons with fewer
-cycles for it than with bfloat16 there.
+and how they multiply. The residual stream, what attention reads, norms, softmax
+and pooling are float32 under every policy; the inner activations of a branch
+have the parameters' dtype.
 """
 
 from typing import NamedTuple

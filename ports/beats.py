@@ -36,6 +36,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ports.attention import Bias, attention, split_heads
 from ports.configs import ConfigError, check_parts, read_config
 from ports.layers import (
+  InnerLinear,
   LayerNorm,
   Linear,
   Tap,
@@ -232,7 +233,7 @@ class Layer(nnx.Module):
     self.alpha = config.alpha
     self.self_attn = SelfAttention(config, first=first, rngs=rngs)
     self.self_attn_layer_norm = LayerNorm(dim, rngs=rngs)
-    self.fc1 = Linear(dim, ffn, rngs=rngs)
+    self.fc1 = InnerLinear(dim, ffn, rngs=rngs)
     self.fc2 = Linear(ffn, dim, rngs=rngs)
     self.final_layer_norm = LayerNorm(dim, rngs=rngs)
 

@@ -38,6 +38,7 @@ from ports.attention import Bias, attention, split_heads
 from ports.convolutions import DepthwiseConv, PointwiseConv
 from ports.layers import (
   BatchNorm,
+  InnerLinear,
   LayerNorm,
   Linear,
   Tap,
@@ -103,7 +104,7 @@ class FeedForward(nnx.Module):
   def __init__(self, config: SpeechConfig, activation, *, rngs: nnx.Rngs):
     dim, ffn = config.hidden_size, config.speech_encoder_intermediate_size
     self.activation = activation
-    self.intermediate_dense = Linear(dim, ffn, rngs=rngs)
+    self.intermediate_dense = InnerLinear(dim, ffn, rngs=rngs)
     self.output_dense = Linear(ffn, dim, rngs=rngs)
 
   @jax.named_scope('feed_forward')
@@ -235,7 +236,10 @@ class ConvModule(nnx.Module):
     x = self.layer_norm(x)
     if self.centred:
       x = zero_padding(x, mask)
-    x = self.depthwise_conv(glu(self.pointwise_conv1(x)))
+    inner = self.pointwise_conv1(x).astype(
+      self.pointwise_conv1.kernel[...].dtype
+    )
+    x = self.depthwise_conv(glu(inner))
     norm = self.batch_norm if self.centred else self.depthwise_layer_norm
     return self.pointwise_conv2(jax.nn.silu(norm(x)))
 

@@ -28,7 +28,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ports.attention import attention, split_heads
 from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
-from ports.layers import LayerNorm, Linear, Tap, TapSpec, select, sinusoid
+from ports.layers import (
+  InnerLinear,
+  LayerNorm,
+  Linear,
+  Tap,
+  TapSpec,
+  select,
+  sinusoid,
+)
 from ports.loading import Layout, Network, Table
 
 # What a config may say without changing the encoder.
@@ -104,7 +112,7 @@ class SelfAttention(nnx.Module):
 
 class FeedForward(nnx.Module):
   def __init__(self, dim: int, ffn: int, *, rngs: nnx.Rngs):
-    self.fc1 = Linear(dim, ffn, rngs=rngs)
+    self.fc1 = InnerLinear(dim, ffn, rngs=rngs)
     self.fc2 = Linear(ffn, dim, rngs=rngs)
 
   @jax.named_scope('feed_forward')

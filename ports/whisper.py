@@ -30,7 +30,15 @@ from jaxtyping import Array, Bool, Float
 from ports.attention import attention, split_heads
 from ports.configs import TRANSFORMERS_FIELDS, check_parts, read_config, take
 from ports.convolutions import Conv
-from ports.layers import LayerNorm, Linear, Tap, TapSpec, gelu, select
+from ports.layers import (
+  InnerLinear,
+  LayerNorm,
+  Linear,
+  Tap,
+  TapSpec,
+  gelu,
+  select,
+)
 from ports.loading import Layout, Network
 
 Parts = list[tuple[str, Float[Array, 'batch time _']]]
@@ -107,7 +115,7 @@ class Layer(nnx.Module):
     self.self_attn_layer_norm = LayerNorm(dim, rngs=rngs)
     self.self_attn = SelfAttention(dim, heads, rngs=rngs)
     self.final_layer_norm = LayerNorm(dim, rngs=rngs)
-    self.fc1 = Linear(dim, config.encoder_ffn_dim, rngs=rngs)
+    self.fc1 = InnerLinear(dim, config.encoder_ffn_dim, rngs=rngs)
     self.fc2 = Linear(config.encoder_ffn_dim, dim, rngs=rngs)
 
   def __call__(
