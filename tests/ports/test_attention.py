@@ -66,6 +66,20 @@ def biases():
   }
 
 
+def default(*operands, default, **_):
+  """What `platform_dependent` takes on an accelerator."""
+  return default(*operands)
+
+
+FORMS = {
+  'by head': lambda patch: patch.setattr(attentions, 'WORTH_A_TURN', 0),
+  'at once': lambda patch: patch.setattr(attentions, 'WORTH_A_TURN', 2**40),
+  'of accelerators': lambda patch: patch.setattr(
+    jax.lax, 'platform_dependent', default
+  ),
+}
+
+
 def masks():
   there = jnp.arange(TIME) < jnp.array([TIME, 17])[:, None]
   return {
@@ -77,9 +91,9 @@ def masks():
 
 @pytest.mark.parametrize('mask', ['by row', 'causal', 'of all'])
 @pytest.mark.parametrize('kind', ['shaw', 'xl', 'gated'])
-@pytest.mark.parametrize('worth', [0, 2**40], ids=['by head', 'at once'])
-def test_it_is_the_definition(monkeypatch, kind, mask, worth):
-  monkeypatch.setattr(attentions, 'WORTH_A_TURN', worth)
+@pytest.mark.parametrize('form', FORMS)
+def test_it_is_the_definition(monkeypatch, kind, mask, form):
+  FORMS[form](monkeypatch)
   q, bias, added = biases()[kind]
   k, v = draw(2, BATCH, TIME, HEADS, D, seed=4)
   allowed = masks()[mask]
@@ -88,8 +102,10 @@ def test_it_is_the_definition(monkeypatch, kind, mask, worth):
   assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_a_query_without_keys_is_finite():
+@pytest.mark.parametrize('form', FORMS)
+def test_a_query_without_keys_is_finite(monkeypatch, form):
   """It looks at all alike."""
+  FORMS[form](monkeypatch)
   q, k, v = draw(3, BATCH, TIME, HEADS, D)
   none = jnp.zeros((BATCH, 1, TIME), bool)
   found = jax.jit(attention)(q, k, v, none)
