@@ -35,7 +35,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ports.attention import Bias, attention, split_heads
-from ports.convolutions import DepthwiseConv, PointwiseConv
+from ports.convolutions import (
+  DepthwiseConv,
+  InnerPointwiseConv,
+  PointwiseConv,
+)
 from ports.layers import (
   BatchNorm,
   InnerLinear,
@@ -219,7 +223,7 @@ class ConvModule(nnx.Module):
     dim, size = config.hidden_size, config.conv_depthwise_kernel_size
     self.centred = config.batch_norm
     self.layer_norm = LayerNorm(dim, rngs=rngs)
-    self.pointwise_conv1 = PointwiseConv(dim, 2 * dim, rngs=rngs)
+    self.pointwise_conv1 = InnerPointwiseConv(dim, 2 * dim, rngs=rngs)
     self.depthwise_conv = DepthwiseConv(
       dim, size, causal=not self.centred, rngs=rngs
     )
@@ -236,10 +240,7 @@ class ConvModule(nnx.Module):
     x = self.layer_norm(x)
     if self.centred:
       x = zero_padding(x, mask)
-    inner = self.pointwise_conv1(x).astype(
-      self.pointwise_conv1.kernel[...].dtype
-    )
-    x = self.depthwise_conv(glu(inner))
+    x = self.depthwise_conv(glu(self.pointwise_conv1(x)))
     norm = self.batch_norm if self.centred else self.depthwise_layer_norm
     return self.pointwise_conv2(jax.nn.silu(norm(x)))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ports.layers import Linear, wide
+from ports.layers import InnerLinear, Linear, wide
 
 
 class PointwiseConv(Linear):
@@ -17,6 +17,10 @@ class PointwiseConv(Linear):
 
   def __init__(self, p: int, q: int, *, rngs: nnx.Rngs):
     super().__init__(p, q, use_bias=False, rngs=rngs)
+
+
+class InnerPointwiseConv(PointwiseConv, InnerLinear):
+  """One whose outputs the branch alone reads."""
 
 
 class DepthwiseConv(nnx.Module):

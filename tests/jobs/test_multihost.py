@@ -1,5 +1,6 @@
 """Processes that share a workdir do what one does, whoever of them is lost."""
 
+import functools
 import signal
 import time
 
@@ -20,12 +21,9 @@ def runs(tmp_path_factory):
   With the two, and the seconds for which the other one went on.
   """
   base = tmp_path_factory.mktemp('hosts')
-  model = base / 'model'
-  model.mkdir()
-  checkpoint.save(model)
-  manifest = speech.write(base / 'corpus')
-  command.succeed(*command.manifest_flags(manifest, model, base / 'one'))
-  flags = command.manifest_flags(manifest, model, base / 'more')
+  flags_of = made(base)
+  command.succeed(*flags_of(base / 'one'))
+  flags = flags_of(base / 'more')
   two = cluster.start(base / 'more', 2, *flags)
   seconds = end_one(two, base / 'more', signal.SIGKILL)
   said = two.logs[0].read_text()
@@ -36,6 +34,14 @@ def runs(tmp_path_factory):
   assert not any(four.statuses()), [log[-2000:] for log in logs]
   assert shards(base / 'more').items() > kept.items()
   return base / 'one', base / 'more', logs, (two.statuses(), said, seconds)
+
+
+def made(base):
+  """A model and a corpus; gives the flags of a run on them in a workdir."""
+  (base / 'model').mkdir()
+  model = checkpoint.save(base / 'model')
+  manifest = speech.write(base / 'corpus')
+  return functools.partial(command.manifest_flags, manifest, model)
 
 
 def shards(folder):
@@ -70,11 +76,7 @@ def test_the_others_end_where_one_was_killed(runs):
 
 @pytest.mark.slow
 def test_all_end_where_one_is_told_to_stop(tmp_path):
-  model = tmp_path / 'model'
-  model.mkdir()
-  checkpoint.save(model)
-  manifest = speech.write(tmp_path / 'corpus')
-  flags = command.manifest_flags(manifest, model, tmp_path / 'run')
+  flags = made(tmp_path)(tmp_path / 'run')
   workers = cluster.start(tmp_path / 'run', 2, *flags)
   assert end_one(workers, tmp_path / 'run', signal.SIGTERM) < 30
   assert workers.statuses() == [0, 0]
@@ -86,12 +88,9 @@ def test_all_end_where_one_is_told_to_stop(tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_is_not_shared_is_told(tmp_path):
   """Each has a disk of its own, as the hosts of a slice without a bucket."""
-  model = tmp_path / 'model'
-  model.mkdir()
-  checkpoint.save(model)
-  manifest = speech.write(tmp_path / 'corpus')
-  flags = command.manifest_flags(manifest, model, 'run')
-  workers = cluster.start(tmp_path / 'apart', 2, *flags, apart=True)
+  workers = cluster.start(
+    tmp_path / 'apart', 2, *made(tmp_path)('run'), apart=True
+  )
   workers.wait(time.monotonic())
   assert workers.statuses() == [1, 1]
   assert any(workers.said('Give a --workdir that all of them share'))
