@@ -29,7 +29,6 @@ _LEAVE = 10  # seconds that the first one waits for the others to leave
 _FOR_EVER_MS = 10**9
 _LEFT = 'jaxrep/left/'  # key: process → STOPPED or FAILED
 _STOPPED, _FAILED = 'stopped', 'failed'
-_NODES = 'SLURM_STEP_NUM_NODES'
 _AGAIN = (
   'Start all again with the same command, on any number of processes: it goes '
   'on from what is finished.'
@@ -158,12 +157,13 @@ def _devices() -> list[int] | None:
 
   Under Slurm and Open MPI JAX takes one a process, whatever the machine has.
   """
-  if 'JAX_LOCAL_DEVICE_IDS' in os.environ:
+  given = os.environ
+  if 'JAX_LOCAL_DEVICE_IDS' in given:
     return None
-  beside = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
+  beside = given.get('OMPI_COMM_WORLD_LOCAL_SIZE')
   if beside is None:  # mpirun under Slurm is one of Slurm's tasks itself
-    tasks = os.environ.get('SLURM_STEP_NUM_TASKS')
-    return [] if tasks and tasks == os.environ.get(_NODES) else None
+    tasks = given.get('SLURM_STEP_NUM_TASKS')
+    return [] if tasks and tasks == given.get('SLURM_STEP_NUM_NODES') else None
   return [] if beside == '1' else None
 
 
