@@ -1,7 +1,10 @@
-"""Small files, each whole or not there, on a local disk or in a bucket."""
+"""Files, each whole or not there, on a local disk or in a bucket."""
 
 import contextlib
+import io
 import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from etils import epath
 
@@ -9,29 +12,46 @@ from jaxrep.types import InputError
 
 
 def write(path: epath.PathLike, data: bytes | str) -> None:
-  """Puts a file in its place, and its folder where there is none.
+  """`replacing`, with what is at hand."""
+  with replacing(path) as file:
+    file.write(data.encode() if isinstance(data, str) else data)
 
-  A killed process leaves the file that was there before, and at most a `.new`
-  beside it, of a name that no other process has.
+
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[BinaryIO]:
+  """A file to write, which is put in its place when all is written.
+
+  Its folder is made where there is none. A killed process leaves the file that
+  was there before, and at most a `.new` beside it, of a name that no other
+  process has. What goes to a bucket is held in memory until then.
 
   Raises:
     InputError: There is no room or no access. What was there before stays.
   """
   path = epath.Path(path)
-  remote = '://' in str(path)
-  failures = Exception if remote else OSError  # a bucket's library has its own
-  data = data.encode() if isinstance(data, str) else data
+  if '://' in str(path):
+    buffer = io.BytesIO()
+    yield buffer
+    with _told(path, Exception):  # a bucket's library has errors of its own
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(buffer.getbuffer())
+    return
   new = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.new')
-  try:
+  with _told(path, OSError):
     path.parent.mkdir(parents=True, exist_ok=True)
-    if remote:  # an object of a bucket is written whole
-      path.write_bytes(data)
-    else:
-      new.write_bytes(data)
+    try:
+      with new.open('wb') as file:
+        yield file
       new.replace(path)
-  except failures as error:
-    with contextlib.suppress(failures):
+    finally:
       new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: epath.Path, failures: type[Exception]) -> Iterator[None]:
+  try:
+    yield
+  except failures as error:
     reason = getattr(error, 'strerror', None) or error
     raise InputError(
       f'Cannot write {path} ({reason}). What was finished before stays usable: '

@@ -33,7 +33,7 @@ def compute(run: runs.Run) -> pa.Table:
     One row per model, measure, modality and tap; `position` is that of the tap
     on an axis which both modalities share.
   """
-  cells = run.scores.filter(
+  cells = run.cells(
     (pc.field('modality_a') == pc.field('modality_b'))
     & (pc.field('tap_a') == pc.field('tap_b'))
     & (pc.field('lang_a') != pc.field('lang_b'))

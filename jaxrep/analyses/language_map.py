@@ -66,9 +66,7 @@ def compute(run: runs.Run) -> pa.Table:
   }
   keys = ('model', 'tap_a', 'tap_b')
   taps = sorted({tap for _, *pair in last for tap in pair})
-  cells = run.scores.filter(
-    pc.field('tap_a').isin(taps) & pc.field('tap_b').isin(taps)
-  )
+  cells = run.cells(pc.field('tap_a').isin(taps) & pc.field('tap_b').isin(taps))
   cells = runs.labelled(cells, keys, 'at', last, pa.string()).filter(
     (pc.field('modality_a') != pc.field('modality_b'))
     | (pc.field('lang_a') != pc.field('lang_b'))

@@ -82,13 +82,13 @@ def cells(run: runs.Run, measures: Sequence[str]) -> pa.Table:
   With columns `kind` and `position`: the place in `stages`, of `within` that
   of the speech tap.
   """
-  scores = run.scores.filter(pc.field('measure').isin(list(measures)))
   same_language = pc.field('lang_a') == pc.field('lang_b')
   parts = []
   for kind in KINDS:
     a, b = ('text', 'speech') if kind == 'within' else (kind, kind)
-    chosen = scores.filter(
-      (pc.field('modality_a') == a)
+    chosen = run.cells(
+      pc.field('measure').isin(list(measures))
+      & (pc.field('modality_a') == a)
       & (pc.field('modality_b') == b)
       & (same_language if kind == 'within' else ~same_language)
     )

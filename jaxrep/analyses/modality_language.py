@@ -75,7 +75,7 @@ def _labelled(cells: pa.Table, last: Mapping[str, tuple[str, str]]) -> pa.Table:
 def _translations(
   run: runs.Run, last: Mapping[str, tuple[str, str]]
 ) -> pa.Table:
-  cells = run.scores.filter(
+  cells = run.cells(
     (pc.field('modality_a') == 'text')
     & (pc.field('modality_b') == 'text')
     & (pc.field('lang_a') != pc.field('lang_b'))

@@ -16,11 +16,14 @@ from jaxrep.report import measures, tables
 from jaxrep.report.means import mean_cells
 from jaxrep.types import InputError, Modality
 
-COLUMNS = (
+_WORDS = (
   *('corpus', 'model', 'measure', 'tap_a', 'tap_b', 'lang_a', 'lang_b'),
-  *('modality_a', 'modality_b', 'value', 'floor', 'floor_sd', 'calibrated'),
-  *('z', 'p', 'p_map', 'q', 'ceiling', 'ci_low', 'ci_high'),
-  *('n', 'k', 'k_a', 'k_b', 'status'),
+  *('modality_a', 'modality_b', 'status'),
+)
+COLUMNS = (
+  *_WORDS,
+  *('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map', 'q'),
+  *('ceiling', 'ci_low', 'ci_high', 'n', 'k', 'k_a', 'k_b'),
 )
 LEVELS = ('all', 'class', 'language')
 
@@ -32,7 +35,8 @@ class Run:
   `scores` has one row per unordered pair and at least the columns `COLUMNS`;
   side a of a text–speech pair is the text. All numbers are null where the
   cell is undefined, and those that its measure does not have or that were not
-  asked for are null elsewhere too.
+  asked for are null elsewhere too. There may be tens of millions of rows:
+  words are dictionaries there, and strings in what `cells` takes of them.
   """
 
   workdir: epath.Path
@@ -74,13 +78,23 @@ class Run:
     recordings = self.definition['recordings']
     return opened.view(model, modality, language, recordings=recordings)
 
+  def cells(self, chosen: pc.Expression) -> pa.Table:
+    """Those rows of `scores`, their words as strings."""
+    cells = self.scores.filter(chosen)
+    words = {
+      name: pa.string()
+      for name, kind in zip(cells.schema.names, cells.schema.types, strict=True)
+      if pa.types.is_dictionary(kind)
+    }
+    return cells.cast(pa.schema({f.name: f.type for f in cells.schema} | words))
+
   def text_speech_cells(self) -> pa.Table:
     """Scores of a language's text against its own speech, every tap pair.
 
     Columns `tap_a`, `tap_b`, `lang_a` are renamed to what they are: `tap_text`,
     `tap_speech`, `language`.
     """
-    cells = self.scores.filter(
+    cells = self.cells(
       (pc.field('modality_a') == 'text')
       & (pc.field('modality_b') == 'speech')
       & (pc.field('lang_a') == pc.field('lang_b'))
@@ -254,11 +268,13 @@ def _read_scores(path: epath.Path) -> pa.Table:
   again = f'run `python run.py compare --workdir={path.parent}` again.'
   try:
     with path.open('rb') as file:
-      scores = pq.read_table(file, page_checksum_verification=True)
+      scores = pq.read_table(
+        file, read_dictionary=_WORDS, page_checksum_verification=True
+      )
       scores.validate(full=True)
   except (pa.ArrowException, OSError) as error:
     raise InputError(f'{path} cannot be read ({error}): {again}') from error
   missing = [name for name in COLUMNS if name not in scores.column_names]
   if missing:
     raise InputError(f'{path} lacks the columns {", ".join(missing)}: {again}')
-  return scores
+  return scores.unify_dictionaries()

@@ -100,7 +100,7 @@ def draw(table: pa.Table) -> plots.Figure:
 
 def _means(run: runs.Run, models: Sequence[str]) -> pa.Table:
   """Text scores of two languages at the same tap: the last one, and all."""
-  cells = run.scores.filter(
+  cells = run.cells(
     (pc.field('modality_a') == 'text')
     & (pc.field('modality_b') == 'text')
     & (pc.field('tap_a') == pc.field('tap_b'))

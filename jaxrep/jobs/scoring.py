@@ -33,14 +33,16 @@ _FOUND = ('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map')
 _NUMBERS = (*_FOUND, 'q', 'ceiling', 'ci_low', 'ci_high')
 _SIZES = ('k', 'k_a', 'k_b')
 _PLACE = ('tap', 'lang', 'modality')
+# Words recur in millions of rows: in memory each is there once.
+_WORD = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
   [
-    *((n, pa.string()) for n in ('corpus', 'model', 'measure')),
-    *((n, pa.string()) for n in ('tap_a', 'tap_b', 'lang_a', 'lang_b')),
-    *((n, pa.string()) for n in ('modality_a', 'modality_b')),
+    *((n, _WORD) for n in ('corpus', 'model', 'measure')),
+    *((n, _WORD) for n in ('tap_a', 'tap_b', 'lang_a', 'lang_b')),
+    *((n, _WORD) for n in ('modality_a', 'modality_b')),
     *((n, pa.float64()) for n in _NUMBERS),
     *((n, pa.int32()) for n in ('n', *_SIZES)),
-    ('status', pa.string()),
+    ('status', _WORD),
   ]
 )
 
@@ -117,12 +119,15 @@ def write(scores: Scores, definition: dict[str, Any], choice: Any) -> None:
     'measures': scores.measures,
     'dropped': _merged(definition['dropped'], scores.dropped),
   }
-  sink = pa.BufferOutputStream()
-  pq.write_table(
-    scores.table, sink, compression='zstd', write_page_checksum=True
-  )
   text = json.dumps(definition, indent=2, ensure_ascii=False)
-  files.write(folder / 'scores.parquet', sink.getvalue().to_pybytes())
+  with files.replacing(folder / 'scores.parquet') as file:
+    pq.write_table(
+      scores.table,
+      file,
+      compression='zstd',
+      write_page_checksum=True,
+      store_schema=False,  # to its readers a word is a string
+    )
   files.write(folder / 'plan.json', text)
 
 
@@ -180,7 +185,7 @@ class _Model:
       len(aligned.groups),
       time.monotonic() - began,
     )
-    return _with_q(pa.concat_tables(parts))
+    return _with_q(pa.concat_tables(parts).unify_dictionaries())
 
   def _score(self, batch: Batch, measure: str) -> pa.Table:
     """All cells of the pairs of sides that share these sentences, at once."""
@@ -261,7 +266,7 @@ class _Model:
       for name in (*_NUMBERS, *_SIZES)
     }
     columns['n'] = pa.array([short.common] * len(cells), pa.int32())
-    columns['status'] = pa.array([short.reason] * len(cells), pa.string())
+    columns['status'] = pa.array([short.reason] * len(cells), _WORD)
     return self._table(cells, measure, columns)
 
   def _cells(self, pair: Pair) -> list[Cell]:
@@ -300,7 +305,7 @@ def _columns(
     values = getattr(found, name)
     columns[name] = pa.array(values, pa.int32(), mask=values == 0)
   columns['n'] = pa.array([found.n] * len(nothing), pa.int32())
-  columns['status'] = pa.array(found.status.tolist(), pa.string())
+  columns['status'] = pa.array(found.status.tolist(), _WORD)
   return columns
 
 
@@ -309,17 +314,15 @@ def _with_q(table: pa.Table) -> pa.Table:
 
   What is compared with itself is no discovery, and would make others likelier.
   """
-  measures, p = (
-    table[n].to_numpy(zero_copy_only=False) for n in ('measure', 'p')
-  )
   same = functools.reduce(
     pc.and_,
     (pc.equal(table[f'{n}_a'], table[f'{n}_b']) for n in _PLACE),
   )
-  p = np.where(same.to_numpy(zero_copy_only=False), np.nan, p)
+  p = table['p'].to_numpy(zero_copy_only=False)
+  p = np.where(same.to_numpy(), np.nan, p)
   q = np.full(len(p), np.nan)
-  for measure in set(measures):
-    own = measures == measure
+  for measure in pc.unique(table['measure']):
+    own = pc.equal(table['measure'], measure).to_numpy()
     q[own] = multiplicity.benjamini_hochberg(p[own])
   column = pa.array(q, pa.float64(), mask=np.isnan(q))
   return table.set_column(table.schema.get_field_index('q'), 'q', column)

@@ -1,7 +1,6 @@
 """Tidy tables: what they say of their run, the files."""
 
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -369,6 +368,5 @@ def write_tables(
 
 
 def write_csv(table: pa.Table, path: epath.Path) -> None:
-  sink = io.BytesIO()
-  csv.write_csv(table, sink)
-  files.write(path, sink.getvalue())
+  with files.replacing(path) as file:
+    csv.write_csv(table, file)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,6 +39,21 @@ def test_missing_or_torn_file_names_itself_and_its_job(
     runs.load_run(tmp_path)
   assert str(tmp_path / name) in str(caught.value)
   assert f'`python run.py {job} --workdir={tmp_path}`' in str(caught.value)
+
+
+def test_scores_of_several_row_groups_are_one_table(tmp_path):
+  """Each row group has words of its own, in an order of its own."""
+  definition = synthetic.definition(layers=1, languages=('eng', 'hin'))
+  rows = synthetic.rows(definition)
+  path = synthetic.write(tmp_path, definition, rows) / 'scores.parquet'
+  pq.write_table(pq.read_table(path), path, row_group_size=3)
+  run = runs.load_run(tmp_path)
+  assert run.scores.to_pylist() == rows
+  counts = run.scores.group_by('tap_b').aggregate([('tap_b', 'count')])
+  assert sum(counts['tap_b_count'].to_pylist()) == len(rows)
+  chosen = run.cells(pc.field('lang_b') == 'hin')
+  assert chosen.to_pylist() == [row for row in rows if row['lang_b'] == 'hin']
+  assert chosen.schema.field('lang_b').type == pa.string()
 
 
 def test_a_plan_made_after_the_scores_asks_for_a_new_comparison(tmp_path):
