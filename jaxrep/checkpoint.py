@@ -48,7 +48,7 @@ class Checkpoint:
     if isinstance(self.source, Folder) and self.source.only:
       return self.source.only
     names = [self.released] if self.released else []
-    names += [*checkpoints.INDEXES, *checkpoints.FILES]
+    names += checkpoints.NAMES
     for there in (self.source.here, self.source.has):
       for name in names:
         if there(name):

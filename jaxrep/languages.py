@@ -92,6 +92,13 @@ LANGUAGES = _load()
 NLLB_CODES = tuple(
   pathlib.Path(__file__).with_name('nllb_codes.txt').read_text().split()
 )
+# What SeamlessM4T reads as text beyond the table: each version these, and
+# medium all of NLLB-200's that have one script.
+_SEAMLESS_TEXT = {
+  **{code: code[:3] for code in ('ary_Arab', 'arz_Arab', 'eus_Latn')},
+  **{code: code[:3] for code in ('mai_Deva', 'mni_Beng', 'nno_Latn')},
+  **{'sat_Beng': 'sat', 'zho_Hant': 'cmn_Hant'},
+}
 _BY_CODE = {
   code: language
   for language in LANGUAGES.values()
@@ -154,8 +161,13 @@ def canonical(code: str) -> str:
   """The ISO 639-3 code that `code` means.
 
   Three lower-case letters and NLLB codes outside the table pass as they are:
-  people's own corpora may hold languages that FLEURS does not.
+  people's own corpora may hold languages that FLEURS does not. In these
+  `zho_Hant` is Mandarin, and passes too; Cantonese is `yue_Hant`.
   """
+  if code == 'zho_Hant':
+    return code
+  if code == 'yue_Hant':
+    return 'yue'
   spelt = code in NLLB_CODES or re.fullmatch('[a-z]{3}', code)
   return code if spelt and code not in _BY_CODE else find(code).iso
 
@@ -166,6 +178,17 @@ def nllb(code: str) -> str:
     return LANGUAGES[code].nllb
   written = [one for one in NLLB_CODES if code in (one, one.split('_')[0])]
   return written[0] if len(written) == 1 else ''
+
+
+def beyond(code: str, field: str) -> str:
+  """As that field of `Language`, of a `canonical` code outside the table."""
+  written = nllb(code)
+  if not field.endswith('_text') or not written:
+    return ''
+  iso = written.partition('_')[0]
+  if field == 'seamless_medium_text' and nllb(iso) == written:
+    return iso
+  return _SEAMLESS_TEXT.get(written, '')
 
 
 def select(spec: str) -> tuple[Language, ...]:

@@ -341,7 +341,7 @@ def language_code(row: Row, modality: Modality, iso: str) -> str:
   if not codes:
     return iso
   known = languages.LANGUAGES.get(iso)
-  return getattr(known, codes) if known else ''
+  return getattr(known, codes) if known else languages.beyond(iso, codes)
 
 
 def shared_resources(names: Sequence[str]) -> Resources | None:

@@ -156,12 +156,22 @@ def open_source(place: str) -> Folder | Hub:
   path = Path(place).expanduser()
   if path.exists():
     return local(path)
-  if place.count('/') != 1 or place.startswith(('.', '~', '/')):
+  if place.count('/') != 1 or not _is_repository(place):
     raise InputError(
       f'--checkpoints: {place} is neither a path nor the id of a '
       'repository on the hub (owner/name).'
     )
   return Hub(place)
+
+
+def _is_repository(place: str) -> bool:
+  from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+  try:
+    validate_repo_id(place)
+  except HFValidationError:
+    return False
+  return True
 
 
 def local(path: Path) -> Folder:

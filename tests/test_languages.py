@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxrep import languages
+from jaxrep import languages, models
 from jaxrep.languages import LANGUAGES, PAPER30
 from jaxrep.types import InputError
 
@@ -50,6 +50,28 @@ def test_codes_of_nllb_beyond_the_table():
   assert {one.nllb for one in LANGUAGES.values()} <= set(languages.NLLB_CODES)
   with pytest.raises(InputError, match='xyz_Latn'):
     languages.canonical('xyz_Latn')
+
+
+@pytest.mark.parametrize(
+  ('code', 'large', 'medium'),
+  [
+    ('eus', 'eus', 'eus'),
+    ('eus_Latn', 'eus', 'eus'),
+    ('zho_Hant', 'cmn_Hant', 'cmn_Hant'),
+    ('sat', 'sat', 'sat'),
+    ('sin', '', 'sin'),
+    ('sin_Sinh', '', 'sin'),
+    ('ace', '', ''),  # written in two scripts
+    ('ace_Latn', '', ''),
+    ('tok', '', ''),
+  ],
+)
+def test_what_seamless_reads_beyond_the_table(code, large, medium):
+  code = languages.canonical(code)
+  for model, text in (('v2-large', large), ('v1-medium', medium)):
+    row = models.row_of(f'seamless-m4t-{model}')
+    assert models.language_code(row, 'text', code) == text
+    assert models.language_code(row, 'speech', code) == ''
 
 
 def test_the_table_sums_to_the_size_of_fleurs():
@@ -130,6 +152,10 @@ def test_a_code_near_to_nothing_gets_no_hint(code):
 def test_canonical_passes_iso_codes_outside_the_table():
   assert languages.canonical('tok') == 'tok'
   assert languages.canonical('sw_ke') == 'swh'
+  # FLEURS alone calls the text of its Cantonese so.
+  assert languages.canonical('zho_Hant') == 'zho_Hant'
+  assert languages.canonical('yue_Hant') == 'yue'
+  assert languages.nllb('zho_Hant') == 'zho_Hant'
   for code in ('Tok', 'to', 'tok_Latn'):
     with pytest.raises(InputError, match='Unknown language'):
       languages.canonical(code)

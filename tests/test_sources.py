@@ -228,7 +228,7 @@ def test_contents_are_named_by_what_they_are(tmp_path):
 
 
 def test_a_place_that_is_none_is_named():
-  for place in ('no such folder', './x/y', 'a/b/c'):
+  for place in ('no such folder', './x/y', 'a/b/c', 'a/', 'a/b--c', 'a/b c'):
     with pytest.raises(InputError, match='neither a path nor the id'):
       sources.open_source(place)
 

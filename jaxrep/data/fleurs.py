@@ -72,9 +72,9 @@ class FleursCorpus:
     self.dropped: list[Dropped] = []
     self._options = options
     self._splits = _check_splits(options.splits)
-    source = pathlib.Path(options.source or _default_place()).expanduser()
-    self._tree = source if (source / 'data').is_dir() else None
-    self._place = _place_of_tree(source) if self._tree else source
+    self._tree = _tree(options.source)
+    place = pathlib.Path(options.source or _default_place()).expanduser()
+    self._place = _place_of_tree(place) if self._tree else place
     self.languages = self._check_languages(options.languages)
     self._listed: dict[tuple[str, Modality], list[Example]] = {}
     self._prepared = functools.cache(self._prepare)
@@ -246,6 +246,27 @@ def _check_splits(splits: tuple[str, ...]) -> tuple[str, ...]:
 
 def _default_place() -> str:
   return os.environ.get('JAXREP_DATA') or '~/.cache/jaxrep'
+
+
+def _tree(source: str) -> pathlib.Path | None:
+  """The raw tree that is named; None where records are to be kept there."""
+  if not source:
+    return None
+  if '://' in source:
+    raise InputError(
+      f'--corpus_source={source}: FLEURS is read from, and its records are '
+      'kept in, a folder of this machine; name one.'
+    )
+  tree = pathlib.Path(source).expanduser()
+  if (tree / 'data').is_dir():
+    return tree
+  names = [one.fleurs for one in languages.LANGUAGES.values()]
+  if any((tree / name).is_dir() for name in names):
+    raise InputError(
+      f'--corpus_source={source} holds languages itself: a raw tree has them '
+      "in its folder 'data'; name the folder that this is in."
+    )
+  return None
 
 
 def _place_of_tree(tree: pathlib.Path) -> pathlib.Path:

@@ -322,10 +322,10 @@ def origin(config: FleursConfig) -> str:
 
 def _lines(path: pathlib.Path) -> list[str]:
   try:
-    text = path.read_text('utf-8')
+    text = path.read_bytes().decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise InputError(f'{path} is not UTF-8; get the file again.') from error
-  # Not splitlines: transcriptions may hold other Unicode line ends.
+  # Not splitlines: transcriptions may hold other line ends.
   return [line for line in text.split('\n') if line.strip()]
 
 

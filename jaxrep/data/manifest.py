@@ -52,7 +52,7 @@ def open_corpus(options: CorpusOptions) -> 'ManifestCorpus':
     raise InputError(
       'The manifest corpus needs its file: --corpus_source=<a .jsonl or .tsv>.'
     )
-  path = pathlib.Path(options.source)
+  path = pathlib.Path(options.source).expanduser()
   return ManifestCorpus(
     name='manifest',
     title=path.name,
@@ -300,6 +300,8 @@ def _row(path: pathlib.Path, where: str, fields: Mapping[str, object]) -> _Row:
   for name in _COLUMNS:
     value = fields.get(name)
     value = '' if value is None else value
+    if isinstance(value, float) and value.is_integer():  # beside empty cells
+      value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
       raise InputError(f'{where}: {name} must be a string.')
     values[name] = str(value).strip()

@@ -1,5 +1,6 @@
 """Audio files as mono float32 waveforms at 16 kHz."""
 
+import functools
 import io
 import os
 import re
@@ -23,6 +24,10 @@ _WINDOW = SAMPLE_RATE // 10
 _CUT_WAV = re.compile(r'^data : (\d+) \(should be (\d+)\)', re.MULTILINE)
 _CUT_OGG = 'Last page lacks an end-of-stream bit'
 _PIPED = 0x7FFFF000
+# Of an MP3 without a first frame that counts the others, and of a FLAC that was
+# written to a pipe, libsndfile only guesses a length, and reads no further.
+_COUNTED_MP3 = (b'Xing', b'Info', b'VBRI')
+_UNCOUNTED = 1 << 62  # samples
 _RATES = range(1_000, 1_000_001)
 _SAMPLED = 4096  # bytes that a checksum takes of a place
 _PIECE = 1 << 22  # samples of all channels
@@ -128,6 +133,34 @@ def _first_channel(
   return np.concatenate(pieces)
 
 
+def _states_length(sound: soundfile.SoundFile) -> bool:
+  """Whether the header gives the length, where libsndfile would guess one."""
+  if sound.format != 'MP3':
+    return True
+  if isinstance(sound.name, (str, os.PathLike)):
+    with open(sound.name, 'rb') as file:
+      return _counted(file)
+  place = sound.name.tell()
+  try:
+    return _counted(sound.name)
+  finally:
+    sound.name.seek(place)
+
+
+def _counted(file: io.BufferedIOBase) -> bool:
+  """Whether the first frame, behind tags of ID3v2, counts the others."""
+  file.seek(0)
+  start, tag = 0, file.read(10)
+  while tag[:3] == b'ID3' and len(tag) == 10:
+    size = functools.reduce(lambda whole, byte: whole << 7 | byte, tag[6:], 0)
+    start += 10 + size + (10 if tag[5] & 0x10 else 0)
+    file.seek(start)
+    tag = file.read(10)
+  file.seek(start)
+  first = file.read(_SAMPLED)
+  return any(mark in first for mark in _COUNTED_MP3)
+
+
 def _check(sound: soundfile.SoundFile, name: str) -> None:
   log = sound.extra_info
   cut = _CUT_WAV.search(log)
@@ -135,6 +168,10 @@ def _check(sound: soundfile.SoundFile, name: str) -> None:
     raise InputError(f'{name}: the file is cut short; replace it.')
   if not sound.frames:
     raise InputError(f'{name}: holds no samples.')
+  if sound.frames > _UNCOUNTED or not _states_length(sound):
+    raise InputError(
+      f'{name}: does not say how long it is; convert it to WAV or FLAC.'
+    )
   if sound.samplerate not in _RATES:
     raise InputError(
       f'{name}: claims {sound.samplerate} samples a second, which no speech '

@@ -110,8 +110,9 @@ def read(workdir: str) -> dict[str, Any]:
 
 def _corpus_options(config: Selection) -> CorpusOptions:
   chosen = languages.select_codes(config.languages) if config.languages else ()
-  if config.corpus == 'fleurs' and not chosen:
-    chosen = languages.PAPER30
+  if config.corpus == 'fleurs':  # in which zho_Hant is Cantonese's text
+    chosen = tuple(dict.fromkeys(languages.find(code).iso for code in chosen))
+    chosen = chosen or languages.PAPER30
   return CorpusOptions(
     source=config.corpus_source,
     languages=chosen,

@@ -6,8 +6,8 @@ which maps the tensor's bytes alone.
 """
 
 from ports.checkpoints.folder import (
-  FILES,
   INDEXES,
+  NAMES,
   open_checkpoint,
   table,
   weight_map,
@@ -16,8 +16,8 @@ from ports.checkpoints.tensors import CheckpointError, Tensor
 from ports.checkpoints.torchfile import fingerprint
 
 __all__ = (
-  'FILES',
   'INDEXES',
+  'NAMES',
   'CheckpointError',
   'Tensor',
   'fingerprint',

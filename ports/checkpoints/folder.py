@@ -14,8 +14,10 @@ from ports.checkpoints.tensors import (
 )
 from ports.checkpoints.torchfile import open_torch
 
-INDEXES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
-FILES = ('model.safetensors', 'pytorch_model.bin', 'checkpoint.pt')
+_TENSORS, _TORCH = 'model.safetensors', 'pytorch_model.bin'
+INDEXES = (f'{_TENSORS}.index.json', f'{_TORCH}.index.json')
+NAMES = (INDEXES[0], _TENSORS, INDEXES[1], _TORCH, 'checkpoint.pt')
+"""What weights are called, the first that is there being taken."""
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -39,18 +41,14 @@ def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
 def _open(path: Path) -> dict[str, Tensor]:
   if not path.exists():
     raise CheckpointError(f'{path}: no such checkpoint.')
-  if path.is_file():
-    return _open_index(path) if path.name in INDEXES else _open_file(path)
-  for name in INDEXES:
-    if (path / name).exists():
-      return _open_index(path / name)
-  for name in FILES:
-    if (path / name).exists():
-      return _open_file(path / name)
-  raise CheckpointError(
-    f'{path}: no checkpoint in this folder; looked for '
-    f'{", ".join((*INDEXES, *FILES))}.'
-  )
+  if path.is_dir():
+    there = [path / name for name in NAMES if (path / name).exists()]
+    if not there:
+      raise CheckpointError(
+        f'{path}: no checkpoint in this folder; looked for {", ".join(NAMES)}.'
+      )
+    path = there[0]
+  return _open_index(path) if path.name in INDEXES else _open_file(path)
 
 
 def _open_file(path: Path) -> dict[str, Tensor]:

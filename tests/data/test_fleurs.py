@@ -239,6 +239,39 @@ def test_no_languages_means_all_that_are_there(tree, tmp_path):
   assert len(corpus(tmp_path / 'new', languages=()).languages) == 102
 
 
+def test_records_may_be_kept_beside_anything(tree, place):
+  """Only what is named is taken for a raw tree."""
+  (place / 'data').mkdir(parents=True)
+  options = CorpusOptions(languages=('eng',))
+  assert fleurs.open_corpus(options).languages == ('eng',)
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    ('{tree}/data', "raw tree has them in its folder 'data'"),
+    ('gs://bucket/fleurs', 'a folder of this machine'),
+  ],
+)
+def test_what_is_no_raw_tree_is_not_filled(tree, source, message):
+  fleurs_tree.write_tree(tree, ['en_us'])
+  with pytest.raises(InputError, match=message):
+    corpus(source.format(tree=tree))
+
+
+def test_a_table_saved_by_another_program_is_read_as_it_was(tree):
+  """With a mark in front, and a line end of old within a text."""
+  fleurs_tree.write_tree(tree, ['en_us'])
+  path = tree / 'data' / 'en_us' / 'test.tsv'
+  before = corpus(tree).examples('eng', 'text')
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+  assert corpus(tree).examples('eng', 'text') == before
+  cells = path.read_text('utf-8-sig').split('\t')
+  cells[2] = 'one\rtwo'
+  path.write_bytes('\t'.join(cells).encode())
+  assert corpus(tree).examples('eng', 'text')[0].text == 'one\rtwo'
+
+
 def test_text_alone_needs_no_archive(tree):
   fleurs_tree.write_tree(tree, ['en_us'])
   (tree / ARCHIVE).unlink()

@@ -102,6 +102,15 @@ def test_jsonl_says_the_same_as_tsv(folder):
       )
 
 
+def test_json_of_other_programs_and_a_home_are_understood(folder, monkeypatch):
+  """A column with empty cells is of floats to pandas."""
+  monkeypatch.setenv('HOME', str(folder))
+  fields = {'id': 7.0, 'language': 'eng', 'text': 'one', 'samples': 16000.0}
+  (folder / 'mine.jsonl').write_text(json.dumps(fields))
+  (example,) = _open('~/mine.jsonl').examples('eng', 'text')
+  assert (example.id, example.text) == ('7', 'one')
+
+
 def test_a_transcript_may_hold_any_line_separator_but_newline(folder):
   text = 'a\u2028b\x85c "d'
   path = _tsv(folder, [('1', 'eng', text, '', '', '')])

@@ -111,6 +111,33 @@ def test_a_wav_that_was_piped_is_whole(size):
   assert len(waveform.read(bytes(data))) == 2000
 
 
+@pytest.mark.parametrize('rate', [16_000, 22_050, 44_100])
+def test_an_mp3_is_read_whole_or_not_at_all(tmp_path, rate):
+  """Without a first frame that counts the others a length is but guessed."""
+  whole = _encoded(_tone(3 * rate), rate, 'MP3', 'MPEG_LAYER_III')
+  tag = b'ID3\4\0\0\0\0\1\0' + bytes(128)
+  for data in (whole, tag + whole, tag + tag + whole):
+    (tmp_path / 'a.mp3').write_bytes(data)
+    for file in (tmp_path / 'a.mp3', data, io.BytesIO(data)):
+      assert waveform.probe(file) == len(waveform.read(file)) == 48_000
+  frames = whole[whole.index(whole[:2], 4) :]
+  named = tag[:10] + b'Xing' * 32  # what a tag says counts nothing
+  for data in (frames, tag + frames, named + frames):
+    (tmp_path / 'a.mp3').write_bytes(data)
+    for take in (waveform.probe, waveform.read):
+      with pytest.raises(InputError, match=r'a\.mp3: does not say how long'):
+        take(tmp_path / 'a.mp3')
+
+
+def test_a_flac_that_was_piped_does_not_say_how_long_it_is():
+  data = bytearray(_encoded(_tone(2000), 16_000, 'FLAC', 'PCM_16'))
+  data[21] &= 0xF0  # the count of samples in its first block
+  data[22:26] = bytes(4)
+  for take in (waveform.probe, waveform.read):
+    with pytest.raises(InputError, match=r'a\.flac: does not say how long'):
+      take(bytes(data), 'a.flac')
+
+
 def test_silence_is_told_by_level():
   rng = np.random.default_rng(0)
   noise = rng.standard_normal(24_000).astype('float32')

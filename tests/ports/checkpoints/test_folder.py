@@ -96,6 +96,15 @@ def test_damaged_files_are_named(tmp_path):
     open_checkpoint(tmp_path / 'empty')
 
 
+def test_safetensors_are_taken_before_what_torch_left(tmp_path):
+  """A folder without `*.bin` may still have their index."""
+  index = tmp_path / 'pytorch_model.bin.index.json'
+  index.write_text(json.dumps({'weight_map': {'a': 'pytorch_model-1.bin'}}))
+  save_file({'a': torch.ones(1)}, tmp_path / 'model.safetensors')
+  found = open_checkpoint(tmp_path)['a'].read()
+  np.testing.assert_array_equal(found, [1])
+
+
 def test_an_index_cannot_point_outside_its_folder(tmp_path):
   save_file({'a': torch.ones(1)}, tmp_path / 'outside.safetensors')
   inside = tmp_path / 'inside'
