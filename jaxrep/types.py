@@ -41,12 +41,17 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-  """One example that is left out of a run, and why."""
+  """One example that is left out of a run, and why.
+
+  `reason` is the same for all that it is true of; `audio` names the recording,
+  where it is one that is left out.
+  """
 
   language: str
   modality: Modality
   id: str
   reason: str
+  audio: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,8 +100,8 @@ class FleursCorpus:
       if found.bad and self._options.on_bad_input == 'error':
         raise InputError(
           f'{len(found.bad)} of the {language} {modality} examples cannot be '
-          f'used, the first: {found.bad[0].reason} Give --on_bad_input=skip '
-          'to leave them out.'
+          f'used, the first: {found.bad[0].audio}: {found.bad[0].reason}. Give '
+          '--on_bad_input=skip to leave them out.'
         )
       self.dropped += found.bad + found.conflicting
       self._listed[language, modality] = found.examples
@@ -208,16 +208,20 @@ def _list(
       texts.setdefault(row.entry.id, row.entry.text)
   for row in rows:
     entry = row.entry
-    drop = functools.partial(Dropped, language, modality, entry.id)
+
+    def drop(reason: str, row: _Row = row) -> Dropped:
+      return Dropped(language, modality, row.entry.id, reason, row.audio)
+
     if entry.text and entry.text.split() != texts[entry.id].split():
-      reason = f'{row.audio}: its text is not that of sentence {entry.id}.'
+      reason = 'its text is not that of the sentence'
       found.conflicting.append(drop(reason))
     elif counts[entry.id] and (modality == 'text' or recordings == 'first'):
       continue
     elif not entry.text:
-      found.bad.append(drop(f'{row.audio}: has an empty transcript.'))
+      found.bad.append(drop('has an empty transcript'))
     elif modality == 'speech' and entry.problem:
-      found.bad.append(drop(entry.problem))
+      reason = entry.problem.removeprefix(f'{row.audio}: ').rstrip('.')
+      found.bad.append(drop(reason))
     else:
       example = Example(entry.id, language, texts[entry.id], row.split)
       if modality == 'speech':

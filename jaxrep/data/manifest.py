@@ -203,7 +203,10 @@ class ManifestCorpus:
     self, row: _Row, modality: Modality, reason: str, other: _Row | None = None
   ) -> None:
     if self.options.on_bad_input == 'skip':
-      self.dropped.append(Dropped(row.language, modality, row.id, reason))
+      audio = row.audio if modality == 'speech' else ''
+      reason = reason.removeprefix(f'{row.audio}: ')
+      dropped = Dropped(row.language, modality, row.id, reason, audio)
+      self.dropped.append(dropped)
       return
     beside = f' (compare {other.where})' if other else ''
     raise InputError(

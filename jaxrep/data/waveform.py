@@ -118,7 +118,8 @@ def _open(file: Source, name: str) -> soundfile.SoundFile:
   try:
     return soundfile.SoundFile(file)
   except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
-    raise InputError(f'{name}: is not an audio file ({error}).') from error
+    told = getattr(error, 'error_string', error)  # without the file's name
+    raise InputError(f'{name}: is not an audio file ({told}).') from error
 
 
 def _first_channel(

@@ -148,7 +148,9 @@ def _usable(
       '--on_bad_input=skip leaves them out.'
     )
   kept = [e for e in examples if e.samples >= minimum]
-  return kept, [Dropped(e.language, 'speech', e.id, reason) for e in short]
+  return kept, [
+    Dropped(e.language, 'speech', e.id, reason, e.audio) for e in short
+  ]
 
 
 def _tokens(

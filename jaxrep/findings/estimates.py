@@ -102,7 +102,9 @@ def _estimate(
   moved = on_subsets @ (share @ weights)[:, None]
   error = intervals.subset_error(moved, n, order).item()
   degrees = intervals.subset_degrees(len(on_subsets))
-  p = 2 * special.stdtr(degrees, -abs(found) / error) if error > 0 else 1.0
+  # Without any error what is not 0 is surely not.
+  t = -abs(found) / error if error > 0 else -np.inf if found else 0.0
+  p = 2 * special.stdtr(degrees, t)
   groups = [units[sides == side] for side in sorted(set(sides.tolist()))]
   return Estimate(
     found,
@@ -144,6 +146,8 @@ def _over_languages(
     return None
   parts = [float(np.var(group, ddof=1)) / len(group) for group in groups]
   error = sum(parts) ** 0.5
+  if not error:  # languages that are all alike tell of no others
+    return None
   degrees = sum(parts) ** 2 / sum(
     part**2 / (len(group) - 1)
     for part, group in zip(parts, groups, strict=True)

@@ -40,7 +40,7 @@ class Settings:
   """`k` components are kept; `rounds` of six subsets give the intervals.
 
   `variance` is the share that a published reading keeps. A pair of sides
-  with fewer than `minimum` common sentences has no value.
+  with fewer than `fewest` common sentences has no value.
   """
 
   k: int = 10
@@ -50,6 +50,11 @@ class Settings:
   permutations: int = 16
   minimum: int = 20
   seed: int = 0
+
+  @property
+  def fewest(self) -> int:
+    """The sentences that a value with an interval needs."""
+    return max(self.minimum, intervals.GROUPS)
 
 
 class Scores(NamedTuple):
@@ -94,7 +99,7 @@ def choose(
   Args:
     sides: what there is of each language and modality.
     cells: what is to be scored.
-    settings: `minimum` and `seed`.
+    settings: `fewest` and `seed`.
     share: the part of a random order of all sentences that is used.
   """
   universe = sorted({one for held in sides.values() for one in held.ids})
@@ -104,9 +109,9 @@ def choose(
   has = {side: np.isin(universe, held.ids) for side, held in sides.items()}
   both = [has[a[:2]] & has[b[:2]] for a, b in cells]
   counts = tuple(int(one.sum()) for one in both)
-  n = min((c for c in counts if c >= settings.minimum), default=0)
+  n = min((c for c in counts if c >= settings.fewest), default=0)
   chosen = tuple(
-    np.flatnonzero(one)[:n] if count >= settings.minimum else None
+    np.flatnonzero(one)[:n] if count >= settings.fewest else None
     for one, count in zip(both, counts, strict=True)
   )
   return Sentences(tuple(universe), chosen, counts)
@@ -129,7 +134,7 @@ def score(
   reasons = [
     ''
     if some is not None
-    else f'{count} common sentences, {settings.minimum} are needed'
+    else f'{count} common sentences, {settings.fewest} are needed'
     for some, count in zip(sentences.chosen, sentences.counts, strict=True)
   ]
   outside = _outside(len(sentences.universe), settings)

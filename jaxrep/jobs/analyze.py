@@ -1,6 +1,9 @@
 """Computes the tables and figures of the analyses from the scores.
 
-python run.py analyze --workdir=runs/one --analyses=text_speech,adaptor
+    python run.py analyze --workdir=runs/one --analyses=text_speech,adaptor
+
+Of analyses that are named the tables and figures alone are written; of all of
+them also scores.csv and summary.json, which the report writes as well.
 """
 
 import dataclasses
@@ -31,6 +34,10 @@ def run(config: Config) -> None:
   folder = epath.Path(config.workdir)
   with recorder.stage('report'):
     page.write_figures(results, folder / 'figures')
+  if config.analyses:
+    for result in results:
+      tables.write_csv(result.table, folder / 'tables' / f'{result.name}.csv')
+    return
   found = verdicts.read(config.workdir, loaded.definition)
   findings = boards.summary(found)
   told = {'findings': findings, 'run': sessions.read(folder)}

@@ -56,19 +56,28 @@ def check(config: settings.Comparison) -> None:
     raise InputError('--measures: name at least one.')
   for measure in config.measures:
     lookup(MEASURES, measure, 'measure')
+    if config.measures.count(measure) > 1:
+      raise InputError(f'--measures names {measure} twice: once is enough.')
   for flag, least in _LEAST.items():
     if getattr(config, flag) < least:
       raise InputError(
         f'--{flag}={getattr(config, flag)}: give {least} or more.'
       )
-  check_seed(config.seed)
+  settings.check_seed(config.seed)
   _parameters(config)
   _calibration(config)
 
 
-def check_seed(seed: int) -> None:
-  if not 0 <= seed < 2**31:
-    raise InputError(f'--seed={seed}: give a number from 0 to {2**31 - 1}.')
+def _count(statuses: list[dict[str, Any]]) -> None:
+  """Says how many scores there are, and why some have no value."""
+  counts = {row['values']: row['counts'] for row in statuses}
+  total, defined = sum(counts.values()), counts.pop('ok', 0)
+  logging.info('%d scores', total)
+  if counts:
+    logging.warning(
+      '%d of %d scores have no value; most often: %s',
+      *(total - defined, total, max(counts, key=counts.get)),
+    )
 
 
 def _parameters(config: settings.Comparison):
@@ -131,7 +140,7 @@ def compare(config: Config, models: Iterable[str] = ()) -> None:
   )
   with devices.watched(), tracing.profiling(config.workdir, config.profile):
     scores = scoring.score_run(defined, choice, mesh.global_mesh(), models)
-  logging.info('%d scores', len(scores.table))
+  _count(scores.table['status'].value_counts().to_pylist())
   for name in scores.unrepeated:
     logging.warning(
       'No ceiling for speech of %s: fewer than %d sentences have two '

@@ -89,8 +89,12 @@ def written(workdir: str) -> bool:
 
 
 def extracted(workdir: str) -> bool:
-  """Whether there is a run that its plan.json has to go on to define."""
-  return (epath.Path(workdir) / 'store').exists()
+  """Whether there is a run that its plan.json has to go on to define.
+
+  Scores outlive the store that they were made of.
+  """
+  left = (epath.Path(workdir) / name for name in ('store', 'scores.parquet'))
+  return any(path.exists() for path in left)
 
 
 def read(workdir: str) -> dict[str, Any]:

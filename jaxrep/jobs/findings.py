@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from jaxrep.jobs import compare, settings
+from jaxrep.jobs import settings
 from jaxrep.types import InputError
 
 _NAMES = ('finding', 'model', 'measure', 'verdict', 'note')
@@ -67,7 +67,7 @@ def check(config: settings.Findings):
   from jaxrep.stats.intervals import GROUPS
 
   least = {'findings_k': 1, 'findings_replicates': 12, 'minimum_ids': 3}
-  compare.check_seed(config.seed)
+  settings.check_seed(config.seed)
   for flag, number in least.items():
     if getattr(config, flag) < number:
       raise InputError(

@@ -27,6 +27,7 @@ from jaxrep.observe import recorder
 from jaxrep.similarity import pairs
 from jaxrep.similarity.pairs import PairScores
 from jaxrep.stats import multiplicity
+from jaxrep.types import InputError
 
 PARTS = 'scores_parts'  # finished tiles of a comparison that is under way
 _FOUND = ('value', 'floor', 'floor_sd', 'calibrated', 'z', 'p', 'p_map')
@@ -100,8 +101,16 @@ def score_run(
     dropped += [dataclasses.asdict(d) for s in held.values() for d in s.dropped]
     if choice.ceiling:
       unrepeated += [f'{name} {one}' for one in sides.unrepeated(held)]
-    tables.append(_Model(definition, name, choice, held, mesh).score())
+    if held:
+      tables.append(_Model(definition, name, choice, held, mesh).score())
+    else:
+      logging.warning('%s reads no language that is compared.', name)
     del held
+  if not tables:
+    raise InputError(
+      'There is nothing to compare: no model reads one of the languages '
+      f'{", ".join(languages)}. Change --languages or --models.'
+    )
   measures = {name: _define(name, choice) for name in choice.measures}
   return Scores(pa.concat_tables(tables), measures, dropped, unrepeated)
 
@@ -301,9 +310,10 @@ def _columns(
   for name in _NUMBERS:
     values = numbers.get(name, nothing)
     columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
+  undefined = np.isnan(found.value)
   for name in _SIZES:
     values = getattr(found, name)
-    columns[name] = pa.array(values, pa.int32(), mask=values == 0)
+    columns[name] = pa.array(values, pa.int32(), mask=undefined | (values == 0))
   columns['n'] = pa.array([found.n] * len(nothing), pa.int32())
   columns['status'] = pa.array(found.status.tolist(), _WORD)
   return columns

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from jaxrep.config import flag
+from jaxrep.types import InputError
 
 WORKDIR = 'runs/default'
 
@@ -189,3 +190,8 @@ class Comparison(Ceiling, Sampling):
     'Times that some sentences are left out, for intervals that have no '
     'closed form; layers with their counterparts only.',
   )
+
+
+def check_seed(seed: int) -> None:
+  if not 0 <= seed < 2**31:
+    raise InputError(f'--seed={seed}: give a number from 0 to {2**31 - 1}.')

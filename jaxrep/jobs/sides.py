@@ -128,7 +128,8 @@ def _repeated(
 def _check(
   sides: dict[Side, Held], workdir: str, model: str, fewest: int
 ) -> None:
-  if all(side.again is None for side in sides.values()):
+  spoken = [side for (_, kind), side in sides.items() if kind == 'speech']
+  if spoken and all(side.again is None for side in spoken):
     raise InputError(
       f'--ceiling: in {workdir} no language of {model} has {fewest} sentences '
       'with two recordings. Run `run.py extract --ceiling` into another '

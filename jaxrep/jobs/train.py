@@ -18,6 +18,8 @@ from typing import Literal
 from absl import logging
 
 from jaxrep.config import flag
+from jaxrep.jobs import settings
+from jaxrep.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,13 @@ def run(config: Config) -> None:
   from jaxrep.training.recipes import RECIPES
 
   recipe = RECIPES[config.recipe]
+  settings.check_seed(config.seed)
   if config.steps:
+    if config.steps <= recipe.warmup:
+      raise InputError(
+        f'--steps={config.steps}: give more than the {recipe.warmup} steps of '
+        'warm-up, or 0.'
+      )
     recipe = dataclasses.replace(recipe, steps=config.steps)
   root = pathlib.Path(config.training_dir)
   folder = root / config.recipe

@@ -28,7 +28,6 @@ from etils import epath
 
 from jaxrep import files
 from jaxrep.observe.programs import Programs
-from jaxrep.types import InputError
 
 Number = int | float
 FOLDER = 'timings'
@@ -96,7 +95,7 @@ class Session:
         name = f'{self._started:%Y%m%dT%H%M%S.%f}-{os.getpid()}.json'
         text = json.dumps(self._content(ended), indent=1)
         files.write(self._workdir / FOLDER / name, text)
-    except InputError as error:
+    except Exception as error:  # a run does not end for want of its timings
       logging.log_first_n(
         logging.WARNING, 'Timings cannot be kept: %s', 1, error
       )

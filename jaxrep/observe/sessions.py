@@ -62,9 +62,14 @@ def _sessions(folder: epath.Path) -> Iterable[dict[str, Any]]:
     return
   for path in sorted(folder.glob('*.json'), key=lambda path: path.name):
     try:
-      yield json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+      found = json.loads(path.read_text())
+      lacking = {*_FACTS, 'stages', 'parts'}.difference(found)
+      if lacking:
+        raise ValueError(f'it lacks {", ".join(sorted(lacking))}')
+    except (OSError, ValueError, TypeError) as error:
       logging.warning('%s cannot be read and is left out: %s', path, error)
+    else:
+      yield found
 
 
 def _sum(counts: Iterable[Mapping[str, Number]]) -> dict[str, Number]:

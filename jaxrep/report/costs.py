@@ -1,5 +1,6 @@
 """What a run cost, in words and numbers ready to print."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,11 @@ def _sentence(run: Mapping[str, Any]) -> str:
   made = int(programs.get('programs', 0)) - loaded
   processor = sum(one['cpu_seconds'] for one in sessions)
   host = max(one['host_peak_bytes'] for one in sessions)
+  by_process: dict[int, Number] = collections.Counter()
+  for one in sessions:
+    by_process[one['process']] += one['seconds']
   return (
-    f'{_duration(run["seconds"])} before this page was written, in '
+    f'{_duration(max(by_process.values()))} before this page was written, in '
     f'{_count(len(sessions), "session")} of '
     f'{_count(len(run["stages_by_process"]), "process", "es")}, and '
     f'{_duration(processor)} of processor time. '

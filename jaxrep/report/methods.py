@@ -115,11 +115,18 @@ def _judgement(
   definition: Mapping[str, Any], verdicts: Sequence[Verdict]
 ) -> list[str]:
   found = []
-  if any(map(references.has_floor, definition['measures'].values())):
+  without = [
+    measures.title(name)
+    for name in measures.of_run(definition)
+    if not references.has_floor(definition['measures'][name])
+  ]
+  if len(without) < len(definition['measures']):
+    but = f' but those of {_listed(without)}' if without else ''
     found.append(
-      'Every score stands beside its floor, what it is when sentences are '
-      'paired at random, and calibrated scores are (raw − floor) / (1 − floor)'
-      f' ({references.REFERENCES[references.CALIBRATION].cite} take a critical '
+      f'All scores{but} stand beside their floor, what they are when '
+      'sentences are paired at random, and calibrated scores are (raw − floor) '
+      '/ (1 − floor) ('
+      f'{references.REFERENCES[references.CALIBRATION].cite} take a critical '
       'value of chance where the floor is its mean); q is the false discovery '
       'rate over all cells of a model and measure but those of a '
       'representation with itself'

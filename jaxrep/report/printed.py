@@ -158,6 +158,7 @@ def _lines(axis: axes.Axes, panel: Lines) -> None:
   if panel.limits[0] < 0 < panel.limits[1]:
     axis.axhline(0, color=plots.GREY, lw=0.8, ls='--', zorder=1)
   positions = [x for line in panel.lines for x in line.x]
+  positions = positions or [place for place, _ in panel.ticks]
   axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.limits)
   axis.set_xlim(min(positions) - 0.5, max(positions) + 0.5)
   _ticks(axis.set_xticks, panel.ticks, rotate=True)

@@ -1,5 +1,6 @@
 """What a run says of each finding: rows of a test, as page, CSV and JSON."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -104,6 +105,9 @@ def board(
 ) -> dict[str, list[dict[str, Any]]]:
   """measure → a row per main finding, with a cell for each model of the run."""
   found = {(v.finding, v.model, v.measure): v for v in verdicts}
+  beside = collections.defaultdict(list)
+  for v in verdicts:
+    beside[v.finding, v.model].append(v)
   claims = {v.finding: v.claim for v in reversed(verdicts)}
   main = sorted(name for name in claims if '.' not in name)
   return {
@@ -112,7 +116,7 @@ def board(
         'finding': finding,
         'claim': claims[finding],
         'cells': [
-          _cell(found.get((finding, model, measure)), verdicts)
+          _cell(found.get((finding, model, measure)), beside[finding, model])
           for model in definition['models']
         ],
       }
@@ -123,8 +127,9 @@ def board(
 
 
 def _cell(
-  verdict: Verdict | None, verdicts: Iterable[Verdict]
+  verdict: Verdict | None, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
+  """`verdicts` are those of the same finding and model, of all measures."""
   if verdict is None:
     missing = MARKS['not measured']
     return {
@@ -146,18 +151,15 @@ def _cell(
   }
 
 
-def _agreement(verdict: Verdict, verdicts: Iterable[Verdict]) -> str:
+def _agreement(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
   """'3/4': under 3 of 4 measures it is the same; '' where there is one.
 
   SVCCA, which is read with two raw scores, counts once, by the study's own.
   """
-  fixed = [v for v in verdicts if v.measure.endswith('_k')]
-  others = [v for v in verdicts if v not in fixed]
+  measured = [one for one in verdicts if one.verdict != 'not measured']
+  measured.sort(key=lambda one: not one.measure.endswith('_k'))
   judged = {
-    other.measure.removesuffix('_k'): other.verdict
-    for other in (*fixed, *others, verdict)
-    if (other.finding, other.model) == (verdict.finding, verdict.model)
-    and other.verdict != 'not measured'
+    one.measure.removesuffix('_k'): one.verdict for one in (*measured, verdict)
   }
   if len(judged) < 2 or verdict.verdict == 'not measured':
     return ''

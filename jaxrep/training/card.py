@@ -10,7 +10,7 @@ from jaxrep.languages import resource_classes
 from jaxrep.models import RESOURCES
 from jaxrep.training import material
 from jaxrep.training.material import Material
-from jaxrep.training.recipes import Recipe
+from jaxrep.training.recipes import RECIPES, Recipe
 
 _STEPS_AN_HOUR = 50 * 3600
 
@@ -33,8 +33,12 @@ def write(
     }
     for one in stuff.training
   ]
+  flags = f' --seed={summary["seed"]}' if summary['seed'] else ''
+  if recipe.steps != RECIPES[name].steps:
+    flags += f' --steps={recipe.steps}'
   return environment.from_string(template).render(
     name=name,
+    flags=flags,
     recipe=recipe,
     summary=summary,
     languages=languages,

@@ -106,6 +106,18 @@ def test_a_difference_of_groups_and_languages_at_random_are_welchs():
   assert estimate(few, statistic.cells, scores).raw.over_languages is None
 
 
+@pytest.mark.parametrize(('value', 'p'), [(1.0, 0.0), (0.0, 1.0)])
+def test_languages_that_are_all_alike_tell_of_no_others(value, p):
+  """As where all retrieve every sentence, on every subset too."""
+  values = np.full(12, value)
+  on_subsets = np.full((ROUNDS, intervals.GROUPS, 12), value)
+  units = {one: {cells_of.spoken(one, PAIR): 1.0} for one in NAMES[:12]}
+  statistic = cells_of.mean(units)
+  scores = scores_of(values, on_subsets)
+  found = estimate(statistic, statistic.cells, scores).raw
+  assert found == (value, (value, value), p, None, None)
+
+
 def test_a_unit_that_lacks_a_cell_is_left_out_and_a_lost_group_is_told():
   _, scores = linear(np.random.default_rng(3), 4)
   units = {one: {cells_of.spoken(one, PAIR): 1.0} for one in NAMES[:4]}

@@ -1,5 +1,7 @@
 """Scores of a finding's cells: one n, one k, joint subsets."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +122,18 @@ def test_a_pair_with_too_few_sentences_has_a_reason(model):
   assert found.n == 64
   assert np.isfinite(found.raw).tolist() == [True, False, False]
   assert found.reasons == ('', *['4 common sentences, 10 are needed'] * 2)
+
+
+def test_there_are_sentences_enough_for_the_subsets_whatever_is_asked_for(
+  model,
+):
+  gone = set(model.sides['swh', 'speech'].ids[:59])
+  sides = without(model, ('swh', 'speech'), gone)
+  settings = dataclasses.replace(SETTINGS, minimum=3)
+  sentences = choose(sides, CELLS, settings)
+  found = score(sides, CELLS, 'cka_debiased', sentences, settings)
+  found = found['cka_debiased']
+  assert found.reasons == ('', *['5 common sentences, 6 are needed'] * 2)
 
 
 def test_more_components_than_there_are_is_a_reason(model):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxrep import mesh, similarity, store
-from jaxrep.jobs import batch, ceiling, scoring
+from jaxrep.jobs import batch, ceiling, scoring, sides
 from jaxrep.similarity import pairs
 from jaxrep.types import InputError
 from tests import checkpoint, command, speech
@@ -283,6 +283,23 @@ def test_without_recordings_the_way_to_them_is_told(tmp_path):
   }
   with pytest.raises(InputError, match=r'two recordings.*extract --ceiling'):
     score(tmp_path, sides)
+
+
+@pytest.mark.parametrize('kind', ['text', 'speech'])
+def test_a_model_of_one_modality_needs_no_recordings_that_it_cannot_have(
+  tmp_path, kind
+):
+  """Of text alone none can be repeated; of speech alone no finding asks."""
+  rng = np.random.default_rng(0)
+  tap = f'{kind}/output'
+  said = [
+    stored.recording(rng.standard_normal((24, 6)), tap)
+    for _ in range(1 + (kind == 'speech'))
+  ]
+  definition = stored.write(tmp_path, {('eng', kind): said})
+  for languages in (['eng'], []):
+    held = sides.read(definition, str(tmp_path), 'made', languages, 20)
+    assert [*held] == [('eng', kind)] * len(languages)
 
 
 def test_from_two_voices_to_the_report(tmp_path):

@@ -211,6 +211,7 @@ def test_definitions_say_how_each_number_was_made(written):
   [
     ('measures', ('svcca', 'ckaa'), "Unknown measure 'ckaa'. Did you mean cka"),
     ('measures', (), '--measures'),
+    ('measures', ('cka', 'svcca', 'cka'), '--measures names cka twice'),
     ('svcca_variance', 1.5, '--svcca_variance=1.5'),
     ('svcca_k', -1, '--svcca_k=-1'),
     ('ridge', -0.5, '--ridge=-0.5'),
@@ -343,6 +344,56 @@ def test_other_languages_are_neither_read_nor_scored(tmp_path):
       table['lang_b'].to_pylist()
     )
   assert found == {'common': {'eng'}, 'own': {'eng', 'fra'}}
+
+
+def test_a_score_without_a_value_has_no_sizes_and_is_counted(tmp_path, caplog):
+  """Of 12 sentences all components are kept: every pairing is as good."""
+  rng = np.random.default_rng(0)
+  made = {
+    ('eng', kind): states(rng, kind, ('output',), n=12)
+    for kind in ('text', 'speech')
+  }
+  stored.write(tmp_path, made)
+  config = compare.Config(
+    workdir=str(tmp_path),
+    measures=('svcca',),
+    svcca_variance=0.99999,
+    minimum_ids=3,
+  )
+  with caplog.at_level('WARNING'):
+    compare.run(config)
+  rows = pq.read_table(tmp_path / 'scores.parquet').to_pylist()
+  (row,) = (row for row in rows if row['modality_a'] != row['modality_b'])
+  assert (row['value'], row['k'], row['k_a'], row['k_b']) == (None,) * 4
+  assert row['n'] == 12
+  assert '3 of 3 scores have no value; most often: every pairing' in caplog.text
+
+
+def test_a_model_without_a_compared_language_is_passed_over(tmp_path, caplog):
+  rng, models = np.random.default_rng(0), {}
+  for name, language in (('one', 'eng'), ('two', 'fra')):
+    made = {(language, 'text'): states(rng, 'text', ('output',))}
+    definition = stored.write(tmp_path, made, model=name)
+    models |= definition['models']
+  definition |= {'models': models, 'languages': ['eng']}
+  choice = stored.choice(tmp_path, language_set='own')
+  table = scoring.score_run(definition, choice, mesh.local_mesh()).table
+  assert table['model'].to_pylist() == ['one']
+  assert 'two reads no language that is compared' in caplog.text
+  definition |= {'languages': ['swh']}
+  with pytest.raises(InputError, match=r'no model reads one of .* swh'):
+    scoring.score_run(definition, choice, mesh.local_mesh())
+
+
+def test_a_plan_leaves_a_run_whose_scores_outlived_its_store(tmp_path):
+  (tmp_path / 'plan.json').write_text('{"of": "the scores"}')
+  (tmp_path / 'scores.parquet').touch()
+  plan.run(
+    plan.Config(
+      workdir=str(tmp_path), models=('control-surface',), languages='eng'
+    )
+  )
+  assert (tmp_path / 'plan.json').read_text() == '{"of": "the scores"}'
 
 
 def test_the_states_of_one_model_at_a_time_are_held(tmp_path, monkeypatch):

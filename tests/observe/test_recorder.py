@@ -110,7 +110,8 @@ def test_sessions_add_up_and_tell_which_one_was_killed(tmp_path):
   with pytest.raises(KeyboardInterrupt):
     work(3, killed=True)
   work(4)
-  files(tmp_path)[0].with_name('damaged.json').write_text('{"job": ')
+  for name, text in (('damaged', '{"job": '), ('older', '{"job": "all"}')):
+    files(tmp_path)[0].with_name(f'{name}.json').write_text(text)
   run = sessions.read(tmp_path)
   assert [one['ended'] for one in run['sessions']] == [False, True]
   assert run['models'][MODEL[1]]['rows'] == 7
@@ -159,3 +160,13 @@ def test_what_cannot_be_written_ends_nothing(tmp_path):
   ):
     recorder.add(rows=1)
   assert session.stages['device'] > 0
+
+
+def test_errors_of_a_bucket_end_nothing_either(tmp_path, monkeypatch):
+  def failing(path, data):
+    raise RuntimeError('503')
+
+  monkeypatch.setattr(recorder.files, 'write', failing)
+  with recorder.recording(tmp_path, 'extract') as session:
+    recorder.add(rows=1)
+  assert session.parts

@@ -43,7 +43,7 @@ def cost():
 def test_sentence_and_rows(cost):
   found = costs.costs(cost)
   assert found['sentence'] == (
-    '2 min before this page was written, in 2 sessions of 2 processes, and '
+    '1 min before this page was written, in 2 sessions of 2 processes, and '
     '1 min of processor time. 3 programs compiled, 1 loaded from the cache. '
     'At most 3.0 GiB of host memory, 2.0 GiB on gpu:0 (H).'
   )

@@ -40,6 +40,8 @@ def test_the_text_says_what_the_run_says(definition):
     'SVCCA (Raghu et al., 2017): features centred; floor: Wachter law',
     'Debiased CKA (Kornblith et al., 2019; Song et al., 2012; Murphy et al., '
     '2024): linear CKA, debiased',
+    'All scores stand beside their floor, what they are when sentences are '
+    'paired at random, and calibrated scores are',
     '(raw − floor) / (1 − floor) (Gröger et al., 2026 take a critical value',
     'with jaxrep 0.1.0 (jax 0.10.2 and numpy 2.4.6)',
   ):
@@ -69,6 +71,9 @@ def test_the_text_follows_the_run(definition):
     assert phrase in found, phrase
   assert found.count('Finding 1: The statistic of 1.') == 1
   assert 'Gröger' not in found  # nothing has a floor
+  definition['measures']['cka'] = 'linear CKA; floor: exact mean'
+  found = ' '.join(methods.paragraphs(definition, '9'))
+  assert 'All scores but those of centroid distance stand beside' in found
 
 
 def test_bibtex_has_what_the_text_cites_and_no_more(definition):

@@ -11,7 +11,7 @@ import pytest
 
 from jaxrep import analyses
 from jaxrep.analyses import run as runs
-from jaxrep.report import page, plots
+from jaxrep.report import page, plots, printed
 from tests.analyses import stored, synthetic
 
 
@@ -356,6 +356,25 @@ def test_ceilings_are_explained_where_there_are_some(tmp_path):
     'only on sentences with two recordings (not tiny hin: too few)',
   ):
     assert re.sub(r'\s+', ' ', phrase) in found
+
+
+@pytest.mark.parametrize('lacking', [('svcca',), synthetic.MEASURES])
+def test_a_measure_without_one_defined_score_is_reported(tmp_path, lacking):
+  """On screen and in print."""
+  definition = synthetic.definition(
+    layers=1, languages=('eng', 'hin'), models=('one', 'two')
+  )
+  rows = synthetic.rows(
+    definition,
+    undefined=lambda row: row['model'] == 'two' and row['measure'] in lacking,
+  )
+  run = runs.load_run(synthetic.write(tmp_path, definition, rows))
+  results = analyses.analyze(run)
+  found = Elements(page.render_page(run.definition, run.scores, results))
+  assert found.panels
+  for result in results:
+    for view in result.figure.views.values():
+      printed.render(result.title, result.figure.columns, view)
 
 
 def test_without_a_floor_there_is_nothing_to_switch(tmp_path):
