@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
@@ -247,8 +248,11 @@ def _settle(
       )
     return {}
   dropped = dict(dropped)
+  kind = plan.options.store_dtype
+  largest = float(jnp.finfo(kind).max)
   for tap, found in values.items():
-    for i in np.flatnonzero(~np.isfinite(found).all(axis=1)):
-      reason = f'the states of {tap} are not finite'
+    fine = (np.abs(found) <= largest).all(axis=1)  # and no NaN
+    for i in np.flatnonzero(~fine):
+      reason = f'the states of {tap} are not finite in {kind}'
       dropped.setdefault(unit.rows.start + int(i), reason)
   return dropped

@@ -14,6 +14,8 @@ from jaxrep.stats import intervals
 
 FEWEST_RANDOM = 12
 """Languages of a group, for an interval over languages as drawn at random."""
+_ROUNDING = 1e-9
+"""Of the numbers that are added up: less than that share of them is nothing."""
 
 
 class Estimate(NamedTuple):
@@ -73,13 +75,11 @@ def estimate(
   raw, calibrated = (
     _estimate(
       *(weights, sides, statistic.of_pairs),
-      *(value[there], parts[..., there], scores.n, order),
+      *(value[there], parts[..., there], scores.n),
     )
-    for value, parts, order in zip(
-      (scores.raw, scores.calibrated),
-      (scores.raw_on_subsets, scores.calibrated_on_subsets),
-      scores.orders,
-      strict=True,
+    for value, parts in (
+      (scores.raw, scores.raw_on_subsets),
+      (scores.calibrated, scores.calibrated_on_subsets),
     )
   )
   kept = itertools.compress(statistic.units, whole.tolist())
@@ -94,13 +94,15 @@ def _estimate(
   value: Float[np.ndarray, ' cell'],
   on_subsets: Float[np.ndarray, 'round group cell'],
   n: int,
-  order: float,
 ) -> Estimate:
   units = weights @ value
   share = _shares(sides)
-  found = float(share @ units)
-  moved = on_subsets @ (share @ weights)[:, None]
-  error = intervals.subset_error(moved, n, order).item()
+  total = share @ weights
+  rounding = _ROUNDING * float(np.abs(total) @ np.abs(value))
+  found, moved = float(share @ units), on_subsets @ total[:, None]
+  if abs(found) < rounding and np.all(np.abs(moved) < rounding):
+    found, moved = 0.0, np.zeros_like(moved)
+  error = intervals.subset_error(moved, n).item()
   degrees = intervals.subset_degrees(len(on_subsets))
   # Without any error what is not 0 is surely not.
   t = -abs(found) / error if error > 0 else -np.inf if found else 0.0

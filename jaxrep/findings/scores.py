@@ -37,24 +37,19 @@ Sides = Mapping[tuple[str, str], Held]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """`k` components are kept; `rounds` of six subsets give the intervals.
+  """`k` components are kept; `rounds` of three subsets give the intervals.
 
   `variance` is the share that a published reading keeps. A pair of sides
-  with fewer than `fewest` common sentences has no value.
+  with fewer than `minimum` common sentences has no value.
   """
 
   k: int = 10
-  rounds: int = 4
+  rounds: int = 8
   variance: float = 0.99
   splits: int = 3
   permutations: int = 16
   minimum: int = 20
   seed: int = 0
-
-  @property
-  def fewest(self) -> int:
-    """The sentences that a value with an interval needs."""
-    return max(self.minimum, intervals.GROUPS)
 
 
 class Scores(NamedTuple):
@@ -62,8 +57,7 @@ class Scores(NamedTuple):
 
   `n` sentences are behind every cell, `k` is the range of components kept by
   the raw score, (0, 0) for a measure that keeps none. `reasons` say why a cell
-  has no value, or are empty. `orders` are those of `intervals.subset_error`,
-  of the raw and the calibrated score.
+  has no value, or are empty.
   """
 
   n: int
@@ -73,7 +67,6 @@ class Scores(NamedTuple):
   raw_on_subsets: Float[np.ndarray, 'round group cell']
   calibrated_on_subsets: Float[np.ndarray, 'round group cell']
   reasons: tuple[str, ...]
-  orders: tuple[float, float]
 
 
 class Sentences(NamedTuple):
@@ -99,7 +92,7 @@ def choose(
   Args:
     sides: what there is of each language and modality.
     cells: what is to be scored.
-    settings: `fewest` and `seed`.
+    settings: `minimum` and `seed`.
     share: the part of a random order of all sentences that is used.
   """
   universe = sorted({one for held in sides.values() for one in held.ids})
@@ -109,9 +102,9 @@ def choose(
   has = {side: np.isin(universe, held.ids) for side, held in sides.items()}
   both = [has[a[:2]] & has[b[:2]] for a, b in cells]
   counts = tuple(int(one.sum()) for one in both)
-  n = min((c for c in counts if c >= settings.fewest), default=0)
+  n = min((c for c in counts if c >= settings.minimum), default=0)
   chosen = tuple(
-    np.flatnonzero(one)[:n] if count >= settings.fewest else None
+    np.flatnonzero(one)[:n] if count >= settings.minimum else None
     for one, count in zip(both, counts, strict=True)
   )
   return Sentences(tuple(universe), chosen, counts)
@@ -134,14 +127,14 @@ def score(
   reasons = [
     ''
     if some is not None
-    else f'{count} common sentences, {settings.fewest} are needed'
+    else f'{count} common sentences, {settings.minimum} are needed'
     for some, count in zip(sentences.chosen, sentences.counts, strict=True)
   ]
   outside = _outside(len(sentences.universe), settings)
   cuts = _cuts(measure, settings)
   shape = (len(outside) + 1, len(cuts), len(cells))
   value, calibrated = np.full(shape, np.nan), np.full(shape, np.nan)
-  k, orders = np.zeros(shape[1:], int), (1.0,) * len(cuts)
+  k = np.zeros(shape[1:], int)
   for batch in _batches(cells, sentences):
     rows = sentences.chosen[batch[0]]
     found = _score(
@@ -153,7 +146,7 @@ def score(
     calibrated[:, :, batch] = (value[:, :, batch] - found.floor) / (
       1 - found.floor
     )
-    k[:, batch], orders = found.k, found.orders
+    k[:, batch] = found.k
     for i, status in zip(batch, found.status.T.tolist(), strict=True):
       reasons[i] = next((s for s in status if s != 'ok'), '')
   n = next((len(some) for some in sentences.chosen if some is not None), 0)
@@ -168,7 +161,6 @@ def score(
       value[1:, cut].reshape(on_subsets),
       calibrated[1:, -1].reshape(on_subsets),
       tuple(reasons),
-      (orders[cut], orders[-1]),
     )
     for cut, name in enumerate(names)
   }

@@ -26,13 +26,15 @@ _OUTSIDE = 0.02  # share of cells that may lie 3 standard errors off
 class Chance(NamedTuple):
   """By cell: mean and sd over random pairings, and p of a value as large.
 
-  `maxima` are, by joint pairing and family, the largest standardised values.
-  NaN where something was not asked for.
+  `height` is the value as it is compared with `maxima`, the largest of a
+  family under each joint pairing: both standardised alike. NaN where something
+  was not asked for.
   """
 
   mean: Float[np.ndarray, ' cell']
   sd: Float[np.ndarray, ' cell']
   p: Float[np.ndarray, ' cell']
+  height: Float[np.ndarray, ' cell']
   maxima: Float[np.ndarray, 'draw family']
 
 
@@ -47,7 +49,7 @@ def describe(measure: Measure, permutations: int, joint: int) -> str:
       'sentences lie far out'
     )
   elif measure.nuclear:
-    floor += "; p: Student's t"
+    floor += "; p: Student's t, bent as Pearson type III for few components"
   elif measure.paired and permutations >= _FEWEST:
     floor += f'; p: counted over {permutations} random pairings'
   return floor
@@ -88,7 +90,7 @@ def find(
   nothing = np.full(count, np.nan)
   none = np.full((0, int(families.max()) + 1), -np.inf)
   if not rule.paired:
-    return Chance(nothing, nothing, nothing, none)
+    return Chance(nothing, nothing, nothing, nothing, none)
   if rule.null is not None:
     mean, sd, skewness = _exact(cells)
     p = tails.upper_tail(values, mean, sd, skewness)
@@ -102,7 +104,8 @@ def find(
     above += np.sum(drawn >= values, axis=0)
   if joint >= _FEWEST:
     p = (1 + above) / (1 + joint)
-  return Chance(mean, sd, p, np.concatenate(maxima))
+  height = standardise(values, mean, sd)
+  return Chance(mean, sd, p, height, np.concatenate(maxima))
 
 
 def exact_map(cells: Cells) -> Null:
@@ -134,6 +137,7 @@ def _learnt(
   p = tails.student(
     *(values / scale, floor.mean, floor.sd, floor.dof, floor.error)
   )
+  p = tails.bent(p, wachter.skewness(cells.items.k_a, cells.items.k_b))
   return floor.mean * scale, floor.sd * scale, p
 
 
@@ -202,8 +206,13 @@ def _sampled(
   p = np.full(len(values), np.nan)
   if count >= _FEWEST:
     p = tails.monte_carlo(values, drawn.T)
-  maxima = _maxima(drawn[:joint], mean, sd, families)
-  return Chance(mean, sd, p, maxima)
+  # The value is one more draw if chance made it: standardised by draws that it
+  # is not among, it would stand out among those that are.
+  every = np.concatenate([values[None], drawn[:joint]])
+  middle, spread = every.mean(axis=0), every.std(axis=0)
+  height = standardise(values, middle, spread)
+  maxima = _maxima(drawn[:joint], middle, spread, families)
+  return Chance(mean, sd, p, height, maxima)
 
 
 def _maxima(

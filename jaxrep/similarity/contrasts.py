@@ -132,7 +132,7 @@ def _error(
   if not cells.rule.jackknife:
     drawn = spread.on_subsets(cells, calibration)
     away = drawn[..., :1] - drawn[..., 1:]
-    error = spread.subset_error(cells, away)
+    error = intervals.subset_error(away, cells.blocks.units)
     return error, intervals.subset_degrees(len(drawn))
   moved = spread.influences(cells)
   away = moved[:, 0] - moved[:, 1]

@@ -1,11 +1,10 @@
 """Representations as people give them: arrays of any library, checked."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import Float
 
 from jaxrep.similarity.measure import Measure
 from jaxrep.types import InputError
@@ -87,16 +86,3 @@ def reason(
       'by one number'
     )
   return ''
-
-
-def tag(name: str) -> np.uint32:
-  """A stable integer, by which representations are put in order.
-
-  Which side of a pair is permuted must depend on neither the order of the pair
-  nor that of the representations.
-  """
-  return np.uint32(zlib.crc32(name.encode()))
-
-
-def tags(names: Sequence[str]) -> UInt32[np.ndarray, ' m']:
-  return np.array([tag(name) for name in names], np.uint32)

@@ -252,9 +252,13 @@ def _in_order(
   reasons: Shaped[np.ndarray, ' m'],
   used: Int[np.ndarray, ' used'],
 ) -> tuple[dict[str, np.ndarray], Int[np.ndarray, ' m']]:
-  """What is used and usable, by its tag, and where each went (or -1)."""
+  """What is used and usable, by its name, and where each went (or -1).
+
+  Names that begin with their side keep it together, so that in a map of two
+  sides the same one's sentences are paired anew in every cell.
+  """
   names = list(arrays)
-  order = np.argsort(inputs.tags(names), kind='stable')
+  order = np.argsort(np.array(names), kind='stable')
   order = order[(reasons[order] == '') & np.isin(order, used)]
   place = np.full(len(names), -1)
   place[order] = np.arange(len(order))

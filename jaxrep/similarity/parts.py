@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxrep.similarity import blocks, pairs, spread, tiles
+from jaxrep.similarity import blocks, pairs, tiles
 from jaxrep.similarity.blocks import Blocks
 from jaxrep.similarity.cells import Cells
 from jaxrep.similarity.measure import Calibration, Parameters
@@ -21,8 +21,7 @@ class PartScores(NamedTuple):
   """Scores at each cut of a list of pairs, and on parts of the sentences.
 
   `floor` and `k` are those of all sentences; `status` is 'ok' or why a pair has
-  no value at a cut. NaN where there is none. `orders` are those of
-  `stats.intervals.subset_error` at each cut.
+  no value at a cut. NaN where there is none.
   """
 
   value: Float[np.ndarray, 'cut pair']
@@ -30,7 +29,6 @@ class PartScores(NamedTuple):
   k: Int[np.ndarray, 'cut pair']
   status: Shaped[np.ndarray, 'cut pair']
   on_parts: Float[np.ndarray, 'part cut pair']
-  orders: tuple[float, ...]
 
 
 def score_parts(
@@ -73,14 +71,12 @@ def score_parts(
       on_parts[:, :, fine[chosen]] = [
         cells.without(part, cuts) for part in parts
       ]
-  kept = rule.arguments(parameters).get('k', 0)
   return PartScores(
     np.stack([one.value for one in whole]),
     np.stack([one.floor for one in whole]),
     np.stack([one.k for one in whole]),
     status,
     np.where(status == 'ok', on_parts, np.nan),
-    tuple(spread.subset_order(rule, cut or kept) for cut in cuts),
   )
 
 

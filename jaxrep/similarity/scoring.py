@@ -50,7 +50,8 @@ def score(
     maxima.append(tile.pop('maxima'))
     for name, values in tile.items():
       columns[name][group] = values
-  columns['p_map'] = _family_wise(columns['z'], rows[:, 4], maxima)
+  height = columns.pop('height')
+  columns['p_map'] = _family_wise(height, rows[:, 4], maxima)
   return columns
 
 
@@ -101,7 +102,7 @@ def _compute(
     status = np.where(status == '', _widths(blocks, rows), status)
   k_a = np.where(rows[:, 2] > 0, rows[:, 2], first.k[a])
   k_b = np.where(rows[:, 3] > 0, rows[:, 3], second.k[b])
-  columns = {name: np.full(len(rows), np.nan) for name in NUMBERS}
+  columns = {name: np.full(len(rows), np.nan) for name in (*NUMBERS, 'height')}
   maps = int(rows[:, 4].max()) + 1
   columns['maxima'] = np.full((calibration.joint, maps), -np.inf)
   fine = np.flatnonzero(status == '')
@@ -115,7 +116,7 @@ def _compute(
     for name, values in found.items():
       columns[name][fine] = values
     status[fine] = _status(cells, found['value'], found['floor'])
-  for name in NUMBERS:
+  for name in (*NUMBERS, 'height'):
     columns[name][status != 'ok'] = np.nan
   return columns | {'k_a': k_a, 'k_b': k_b, 'status': status}
 
@@ -166,6 +167,7 @@ def _numbers(
     'p': null.p,
     'ci_low': low,
     'ci_high': high,
+    'height': null.height,
     'maxima': null.maxima,
   }
 
@@ -192,26 +194,26 @@ def _status(
 
 
 def _family_wise(
-  z: Float[np.ndarray, ' cell'],
+  height: Float[np.ndarray, ' cell'],
   maps: Int[np.ndarray, ' cell'],
-  maxima: list[Float[np.ndarray, 'draw map']],
+  maxima: list[Float[np.ndarray, 'draw _']],
 ) -> Float[np.ndarray, ' cell']:
-  """p that allows for the largest z of each map, under the same pairings."""
+  """p that allows for the largest cell of each map, under the same pairings."""
   count = max((part.shape[1] for part in maxima), default=0)
   largest = np.full((len(maxima[0]) if maxima else 0, count), -np.inf)
   for part in maxima:
     known = largest[:, : part.shape[1]]
     np.maximum(known, part, out=known)
-  p = np.full(len(z), np.nan)
+  p = np.full(len(height), np.nan)
   if len(largest):
     for number in range(count):
       mine = maps == number
       draws = np.broadcast_to(largest[:, number], (np.sum(mine), len(largest)))
-      p[mine] = tails.monte_carlo(z[mine], draws)
+      p[mine] = tails.monte_carlo(height[mine], draws)
   return p
 
 
 def _empty(count: int) -> Columns:
-  columns = {name: np.full(count, np.nan) for name in NUMBERS}
+  columns = {name: np.full(count, np.nan) for name in (*NUMBERS, 'height')}
   ends = {name: np.zeros(count, int) for name in ('k_a', 'k_b')}
   return {**columns, **ends, 'status': np.full(count, '', object)}

@@ -1,7 +1,7 @@
 """Intervals of the scores of a tile: over new sentences, at this n.
 
 Linear CKA has the delete-one jackknife in closed form, from the products that
-give its scores. Any other measure is scored again without a sixth of the
+give its scores. Any other measure is scored again without a third of the
 sentences, the same ones for every cell, again and again. Drawing sentences
 with replacement is not offered: a sentence and its copy would count as a pair
 that are alike.
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxrep.similarity import canonical, chance, tiles
+from jaxrep.similarity import chance, tiles
 from jaxrep.similarity.cells import Cells
 from jaxrep.similarity.measure import Calibration, Measure
 from jaxrep.stats import influence, intervals
@@ -28,7 +28,7 @@ def describe(measure: Measure, calibration: Calibration) -> str:
     return f'{whole}: delete-one jackknife'
   if not measure.jackknife and calibration.replicates:
     subsets = _rounds(calibration) * intervals.GROUPS
-    return f'{whole}: from {subsets} subsets of five sixths of the sentences'
+    return f'{whole}: from {subsets} subsets of two thirds of the sentences'
   return ''
 
 
@@ -40,7 +40,7 @@ def interval(
     return _jackknife(cells, values)
   if not cells.rule.jackknife and calibration.replicates:
     drawn = on_subsets(cells, calibration)
-    error = subset_error(cells, drawn)
+    error = intervals.subset_error(drawn, cells.blocks.units)
     degrees = intervals.subset_degrees(len(drawn))
     return intervals.interval(values, error, degrees)
   nothing = np.full(len(values), np.nan)
@@ -66,25 +66,6 @@ def on_subsets(
 def _rounds(calibration: Calibration) -> int:
   """Rounds of subsets that hold as many replicates as asked for, or more."""
   return -(-calibration.replicates // intervals.GROUPS)
-
-
-def subset_error(
-  cells: Cells, drawn: Float[np.ndarray, 'rounds groups cell']
-) -> Float[np.ndarray, ' cell']:
-  """Standard error from `on_subsets`, or from differences of its columns."""
-  order = subset_order(cells.rule, cells.blocks.arguments.get('k', 0))
-  return intervals.subset_error(drawn, cells.blocks.units, order)
-
-
-def subset_order(rule: Measure, k: int) -> float:
-  """The order of `intervals.subset_error`, where k components are kept, or 0.
-
-  SVCCA varies with several sentences at once; of other measures nothing was
-  simulated, so they get the order that is on the safe side.
-  """
-  if rule is not canonical.SVCCA:
-    return 1.0
-  return intervals.FIXED_K if k else intervals.VARIANCE_CUT
 
 
 def _jackknife(

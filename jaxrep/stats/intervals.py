@@ -21,10 +21,7 @@ from jaxrep.types import InputError
 # Nearer to chance than this many of its standard deviations, the slope of the
 # variance cannot be told from the distance to chance.
 _NEAR = 2
-GROUPS = 6  # of sentences, left out in turn
-# Orders of SVCCA in `subset_error`, by simulation (benchmarks/coverage.py).
-FIXED_K = 2.5
-VARIANCE_CUT = 3.5
+GROUPS = 3  # of sentences, left out in turn
 
 
 class Interval(NamedTuple):
@@ -109,13 +106,13 @@ def subsets(
 ) -> Bool[Array, 'rounds groups n']:
   """The valid sentences but for one group of them, for each group and round.
 
-  A round deals the sentences at random to groups of a sixth of them. Up to
-  five that remain are in all subsets of the round.
+  A round deals the sentences at random to groups of a third of them. Up to two
+  that remain are in all subsets of the round.
 
   Args:
     key: the same key, the same subsets: cells and measures share them.
     valid: the sentences that count.
-    rounds: 16 give 96 subsets.
+    rounds: 32 give 96 subsets.
     clusters: an id from 0 to n - 1 for each row; rows of the same id stay
       together.
   """
@@ -134,22 +131,22 @@ def subsets(
 
 
 def subset_error(
-  values: Float[np.ndarray, 'rounds groups *cells'], n: int, order: float = 1.0
+  values: Float[np.ndarray, 'rounds groups *cells'], n: int
 ) -> Float[np.ndarray, '*cells']:
   """Standard error from the values on `subsets`.
 
-  With order 1 the delete-d jackknife (Shao and Wu, "A general theory for
-  jackknife variance estimation", 1989), right for a statistic to which each
-  sentence adds its part. Scores of fitted components vary together with
-  several sentences at once, and the jackknife counts what comes from q of them
-  q times. If all of the variance is of that order, two subsets of m sentences
-  of which they share s have a covariance of (s/m)^q of the variance, so that
-  their differences tell the variance at m; it is scaled to n by m/n.
+  The delete-d jackknife (Shao and Wu, "A general theory for jackknife variance
+  estimation", 1989), right for a statistic to which each sentence adds its
+  part. Scores of fitted components also vary with several sentences at once.
+  If a share of the variance is of that order q, two subsets of m sentences of
+  which they share s have a covariance of (s/m)^q of it: the jackknife counts it
+  (1 - (s/m)^q) / (1 - s/m) times, which is 2 at most where a third is left out,
+  and nearly q where little is. How much of it there is differs with the states
+  and is not to be told from one sample, so none is subtracted.
 
   Args:
     values: on `subsets`.
     n: the sentences, or clusters, that the subsets were drawn from.
-    order: q; 1 is on the safe side.
   """
   d = n // GROUPS
   if d < 1:
@@ -162,7 +159,7 @@ def subset_error(
     )
   kept, shared = n - d, n - 2 * d
   spread = np.mean(np.var(values, axis=1, ddof=1), axis=0)
-  return np.sqrt(kept / n * spread / (1 - (shared / kept) ** order))
+  return np.sqrt(kept / n * spread / (1 - shared / kept))
 
 
 def subset_degrees(rounds: int) -> float:

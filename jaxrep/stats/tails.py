@@ -34,6 +34,14 @@ def upper_tail(
   return np.where(unknown, np.nan, np.where(sd > 0, tail, 1.0))
 
 
+def bent(
+  p: Float[np.ndarray, '*cell'], skewness: Float[np.ndarray, '*cell']
+) -> Float[np.ndarray, '*cell']:
+  """What a p of a symmetric law is by Pearson's curve of that skewness."""
+  bent = upper_tail(-special.ndtri(p), 0.0, 1.0, skewness)
+  return np.where(skewness > _STRAIGHT, bent, p)
+
+
 def monte_carlo(
   value: Float[np.ndarray, '*cell'], draws: Float[np.ndarray, '*cell draw']
 ) -> Float[np.ndarray, '*cell']:

@@ -12,7 +12,7 @@ from jaxrep.stats import intervals
 
 PAIR = ('text/1', 'speech/1')
 NAMES = tuple('abcdefghijklmnopqrstuvwxyz')
-N, ROUNDS = 60, 8
+N, ROUNDS = 60, 20
 
 
 def scores_of(values, on_subsets, floor=0.2, reasons=None):
@@ -21,7 +21,7 @@ def scores_of(values, on_subsets, floor=0.2, reasons=None):
 
   return Scores(
     *(N, (0, 0), values, calibrated(values), on_subsets),
-    *(calibrated(on_subsets), reasons or ('',) * len(values), (1.0, 1.0)),
+    *(calibrated(on_subsets), reasons or ('',) * len(values)),
   )
 
 
@@ -104,6 +104,29 @@ def test_a_difference_of_groups_and_languages_at_random_are_welchs():
   assert alone.over_languages == pytest.approx((students.low, students.high))
   few = cells_of.difference(units, first[1:], second)
   assert estimate(few, statistic.cells, scores).raw.over_languages is None
+
+
+def test_rounding_is_no_effect():
+  """Differences of what is all 1 are not exactly 0 when they are added up."""
+  units = {
+    one: {
+      cells_of.spoken(one, PAIR): 1.0,
+      **{
+        cells_of.translated(one, other, 'text', 'text/1'): -1 / 6
+        for other in NAMES[:7]
+        if other != one
+      },
+    }
+    for one in NAMES[:7]
+  }
+  statistic = cells_of.mean(units)
+  count = len(statistic.cells)
+  values = np.ones(count) - np.random.default_rng(0).uniform(0, 1e-15, count)
+  on_subsets = np.ones((ROUNDS, intervals.GROUPS, count))
+  on_subsets -= np.random.default_rng(1).uniform(0, 1e-15, on_subsets.shape)
+  scores = scores_of(values, on_subsets)
+  found = estimate(statistic, statistic.cells, scores).raw
+  assert (found.value, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
 
 
 @pytest.mark.parametrize(('value', 'p'), [(1.0, 0.0), (0.0, 1.0)])

@@ -77,9 +77,9 @@ def test_a_published_score_is_judged_after_calibration_at_the_fixed_k(study):
 
 def turned(language, modality, layer):
   """The four findings turned round."""
-  strength = (0.9, 0.7, 0.6, 0.5, 0.3)[layer]
   if modality == 'text':
-    return Parts(common=strength, own=0.7)
+    return Parts(common=(0.9, 0.7, 0.6, 0.5, 0.5)[layer], own=0.7)
+  strength = (0.9, 0.7, 0.6, 0.5, 0.2)[layer]
   return Parts(common=strength, own=0.7, kind=0.8)
 
 

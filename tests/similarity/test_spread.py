@@ -31,13 +31,12 @@ def test_closed_form_is_near_the_jackknife_far_from_chance(name):
 def test_other_measures_have_intervals_where_asked_for():
   x, y = oracle.related(N, 40, 60)
   assert similarity.svcca(x, y, k=5).ci_low is None
-  more = Calibration(replicates=20)  # rounded up to whole rounds of six
-  assert (
-    'from 24 subsets' in similarity.svcca(x, y, calibration=more).definition
-  )
+  more = Calibration(replicates=20)  # rounded up to whole rounds of three
+  rounded = similarity.svcca(x, y, calibration=more).definition
+  assert 'from 21 subsets of two thirds' in rounded
   found = similarity.svcca(x, y, k=5, calibration=SUBSETS)
   assert found.ci_low < found.value < found.ci_high
-  assert 'from 24 subsets' in found.definition
+  assert 'from 24 subsets of two thirds' in found.definition
   assert (
     similarity.cka(x, y, calibration=Calibration(intervals=False)).ci_low
     is None

@@ -1,4 +1,4 @@
-"""95 % intervals hold the truth in 93 to 97 % of simulated sets: `-m slow`.
+"""95 % intervals hold the truth in 93 % of simulated sets or more: `-m slow`.
 
 The designs are those of `benchmarks/coverage.py`, which has more of them.
 """
@@ -43,11 +43,22 @@ def test_cka_of_few_dimensions_may_cover_more(simulation, debiased):
   assert found['contrast'].covered >= 0.93
 
 
-@pytest.mark.parametrize('k', [10, None])
-def test_svcca(simulation, k):
-  design = simulation.Design(n=150, p=64)
-  found = simulation.svcca(design, 0.9, k, 400, 1000, rounds=(16,))
-  assert 0.93 <= found['16 rounds'].covered <= 0.97
+@pytest.mark.parametrize(
+  ('design', 'variance', 'k'),
+  [
+    ({'n': 150, 'p': 64}, 0.9, 10),
+    ({'n': 150, 'p': 64}, 0.9, None),
+    ({'n': 200, 'p': 24, 'decay': 0.0, 'shared': 0.5, 'latent': 3}, 0.9, 3),
+    ({'n': 350, 'p': 24, 'decay': 0.0, 'shared': 0.5, 'latent': 3}, 0.5, None),
+  ],
+)
+def test_svcca_is_on_the_safe_side(simulation, design, variance, k):
+  """At most as far as a variance that is counted twice puts it."""
+  found = simulation.svcca(
+    simulation.Design(**design), variance, k, 400, 1000, rounds=(8,)
+  )
+  assert found['8 rounds'].covered >= 0.93
+  assert 0.93 <= found['8 rounds'].error_ratio <= 2**0.5
 
 
 def test_bug_23_rows_with_replacement_miss_the_truth(simulation):
