@@ -4,10 +4,13 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
+from etils import epath
 
 from jaxrep.findings import FINDINGS, SMALLEST, Kind, statistics
 from jaxrep.findings.cells import AGAIN, Cell, Layout, Statistic, repeat
@@ -38,11 +41,26 @@ _ONCE = 'no second recordings: extract and compare with --ceiling'
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """One model of a run, with what its store holds."""
+  """One model of a run, with what its store holds.
+
+  `folder` keeps scores of it while its findings are tested.
+  """
 
   name: str
   layout: Layout
   sides: Sides
+  folder: epath.Path | None = None
+
+  def score(
+    self,
+    cells: Sequence[Cell],
+    measure: str,
+    settings: Settings,
+    share: tuple[float, float] = (0.0, 1.0),
+  ) -> dict[str, Scores]:
+    """Of cells, on the sentences of a share that all of them can have."""
+    sentences = choose(self.sides, cells, settings, share)
+    return score(self.sides, cells, measure, sentences, settings, self.folder)
 
 
 def evaluate(
@@ -65,7 +83,7 @@ def evaluate(
     ]
 
   order = {finding: i for i, finding in enumerate(FINDINGS)}
-  rows = _side_by_side(of, (*MEASURES, *UNCENTRED))
+  rows = _side_by_side(model.name, of, (*MEASURES, *UNCENTRED))
   return sorted(rows, key=lambda row: order[row['finding']])
 
 
@@ -83,15 +101,23 @@ def by_n(
       for row in judge(model, main, measure, settings, smallest, (0.0, share))
     ]
 
-  return _side_by_side(of, MEASURES)
+  return _side_by_side(model.name, of, MEASURES)
 
 
 def _side_by_side(
-  of: Callable[[str], list[Row]], measures: Sequence[str]
+  name: str, of: Callable[[str], list[Row]], measures: Sequence[str]
 ) -> list[Row]:
   """The rows of each measure; a CPU takes several measures at once."""
+
+  def timed(measure: str) -> list[Row]:
+    began = time.monotonic()
+    rows = of(measure)
+    seconds = time.monotonic() - began
+    logging.info('%s: %d × %s in %.1f s', name, len(rows), measure, seconds)
+    return rows
+
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    return list(itertools.chain.from_iterable(pool.map(of, measures)))
+    return list(itertools.chain.from_iterable(pool.map(timed, measures)))
 
 
 def _statistics(layout: Layout, kind: Kind) -> dict[str, Statistic | None]:
@@ -115,8 +141,7 @@ def judge(
   cells = _cells(there.values())
   each: Mapping[str, Scores | None] = {measure: None}
   if cells:
-    sentences = choose(model.sides, cells, settings, share)
-    each = score(model.sides, cells, measure, sentences, settings)
+    each = model.score(cells, measure, settings, share)
   for name, scores in each.items():
     yield from _told(model, wanted, (cells, name, scores), smallest, _LACKS)
 
@@ -140,9 +165,7 @@ def _over_ceiling(
     yield from _told(model, wanted, ((), measure, None), smallest, _ONCE)
     return
   every = (*cells, *again)
-  sentences = choose(model.sides, every, settings)
-  each = score(model.sides, every, measure, sentences, settings)
-  for name, scores in each.items():
+  for name, scores in model.score(every, measure, settings).items():
     divided = over_ceiling(scores, every)
     yield from _told(model, wanted, (every, name, divided), smallest, _LACKS)
 
@@ -198,9 +221,8 @@ def _lowest(model: Model, measure: str, settings: Settings) -> int | None:
   cells = _cells(layers)
   if not cells:
     return None
-  half = choose(model.sides, cells, settings, _HALVES[0])
   once = dataclasses.replace(settings, rounds=1)
-  scores = score(model.sides, cells, measure, half, once)[measure]
+  scores = model.score(cells, measure, once, _HALVES[0])[measure]
   heights = np.array(
     [scores.calibrated[one.matrix(cells).argmax(axis=1)] for one in layers]
   )

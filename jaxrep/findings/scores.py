@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Bool, Float, Int
 
 from jaxrep.findings.cells import Cell, Place, repeat
-from jaxrep.similarity import pairs
+from jaxrep.similarity import pairs, saved
 from jaxrep.similarity.measure import Calibration, Parameters
 from jaxrep.similarity.parts import PartScores, score_parts
 from jaxrep.stats import intervals
@@ -116,6 +117,7 @@ def score(
   measure: str,
   sentences: Sentences,
   settings: Settings,
+  folder: epath.Path | None = None,
 ) -> dict[str, Scores]:
   """Scores of all cells, raw and calibrated, on all subsets.
 
@@ -123,6 +125,7 @@ def score(
   the floor of all its sentences. SVCCA is read twice: with the raw score that
   the study takes, of as many components as hold the share of the variance, so
   that k differs between cells; and, as `svcca_k`, with that at the fixed k.
+  What is scored is kept in `folder`, for whoever is killed and comes again.
   """
   reasons = [
     ''
@@ -141,6 +144,7 @@ def score(
       *(sides, [cells[i] for i in batch], measure, settings),
       [sentences.universe[i] for i in rows],
       ~outside[:, rows],
+      folder,
     )
     value[:, :, batch] = np.concatenate([found.value[None], found.on_parts])
     calibrated[:, :, batch] = (value[:, :, batch] - found.floor) / (
@@ -238,6 +242,7 @@ def _score(
   settings: Settings,
   ids: Sequence[str],
   parts: Bool[np.ndarray, 'part n'],
+  folder: epath.Path | None,
 ) -> PartScores:
   """Both directions of a measure that has one, and their mean."""
   places = list(dict.fromkeys(place for cell in cells for place in cell))
@@ -249,7 +254,8 @@ def _score(
   wanted = np.array([[position[a], position[b]] for a, b in cells])
   rule = pairs.measure_named(measure)
   both = np.concatenate([wanted, wanted[:, ::-1]])
-  found = score_parts(
+  found = _kept(
+    folder,
     states,
     wanted if rule.symmetric else both,
     measure,
@@ -265,6 +271,24 @@ def _score(
     _cuts(measure, settings),
   )
   return found if rule.symmetric else _both_ways(found, len(cells))
+
+
+def _kept(
+  folder: epath.Path | None,
+  states: Mapping[str, Float[np.ndarray, 'sentence _']],
+  *arguments: Any,
+) -> PartScores:
+  """`score_parts`, from the folder if it is there."""
+  if folder is None:
+    return score_parts(states, *arguments)
+  name = saved.digest(*states, *states.values(), *arguments)
+  found = saved.load(folder, name)
+  if found is None:
+    made = score_parts(states, *arguments)
+    text = {'status': made.status.astype(str)}
+    saved.save(folder, name, made._asdict() | text)
+    return made
+  return PartScores(**found)
 
 
 def _states(

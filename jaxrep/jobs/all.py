@@ -41,6 +41,6 @@ def _carry_out(config: Config) -> None:
   compare.compare(config, extract.model_by_model(plan, config))
   if hosts.is_first():
     if config.findings:
-      findings.run(findings.of(config))
+      findings.carry_out(findings.of(config))
     report.run(report.Config(config.workdir))
     scoring.forget_tiles(config.workdir)

@@ -34,6 +34,14 @@ def of(config: settings.Findings) -> Config:
 
 
 def run(config: Config) -> None:
+  from jaxrep.jobs import scoring
+
+  carry_out(config)
+  scoring.forget_tiles(config.workdir)
+
+
+def carry_out(config: Config) -> None:
+  """What has been scored is left for who is killed before the report."""
   from jaxrep.analyses import verdicts
   from jaxrep.findings import evaluate
   from jaxrep.jobs import definition
@@ -88,10 +96,12 @@ def check(config: settings.Findings):
 
 def _model(defined: dict[str, Any], name: str, workdir: str, minimum: int):
   """What is compared of a model, and its states."""
+  from etils import epath
+
   from jaxrep.findings.cells import AGAIN, Layout
   from jaxrep.findings.evaluate import Model
   from jaxrep.findings.scores import Held
-  from jaxrep.jobs import sides
+  from jaxrep.jobs import scoring, sides
 
   described = defined['models'][name]
   covered = described['languages']
@@ -124,7 +134,7 @@ def _model(defined: dict[str, Any], name: str, workdir: str, minimum: int):
   for (language, _), one in held.items():
     if one.again is not None:
       found[language, AGAIN] = Held(one.ids, one.again)
-  return Model(name, layout, found)
+  return Model(name, layout, found, epath.Path(workdir) / scoring.PARTS)
 
 
 def _write(

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import planted
 from benchmarks.planted import Parts
-from jaxrep.findings import FINDINGS
-from jaxrep.jobs import findings
+from jaxrep.findings import FINDINGS, scores
+from jaxrep.jobs import findings, scoring
 from jaxrep.types import InputError
 from tests.jobs import stored
 
@@ -75,6 +75,39 @@ def test_the_same_seed_gives_the_same_numbers(workdir):
   before = read(folder, 'findings.parquet')
   findings.run(config)
   assert read(folder, 'findings.parquet') == before
+
+
+def test_what_was_scored_before_a_kill_is_not_scored_again(
+  workdir, monkeypatch
+):
+  folder, config = workdir
+  before, original = read(folder, 'findings.parquet'), scores.score_parts
+
+  class Killed(Exception):
+    pass
+
+  def counted(most):
+    made = []
+
+    def score_parts(*arguments):
+      if len(made) >= most:
+        raise Killed
+      made.append(original(*arguments))
+      return made[-1]
+
+    monkeypatch.setattr(scores, 'score_parts', score_parts)
+    return made
+
+  first = counted(5)
+  with pytest.raises(Killed):
+    findings.run(config)
+  rest = counted(1000)
+  findings.run(config)
+  assert read(folder, 'findings.parquet') == before
+  assert not (folder / scoring.PARTS).exists()
+  every = counted(1000)
+  findings.run(config)
+  assert len(first) + len(rest) == len(every)
 
 
 @pytest.mark.parametrize(
