@@ -19,6 +19,7 @@ from absl import app
 from benchmarks import harness
 from jaxrep import models
 from jaxrep.extract import target
+from jaxrep.jobs import scoring, settings
 from jaxrep.languages import LANGUAGES
 
 PAGE = pathlib.Path(__file__).parent / 'CAPACITY.md'
@@ -104,7 +105,10 @@ def page() -> str:
       [extraction_line(model, steps) for model in MODELS],
     ),
     scoring=table(
-      ('model', 'id sets', 'bases', 'pairs of layers', 'SVCCA, h', 'CKA, h'),
+      (
+        *('model', 'id sets', 'bases', 'pairs of layers', 'SVCCA, h', 'CKA, h'),
+        *('pairs, `within`', 'memory of both, GiB'),
+      ),
       [scoring_line(model, units) for model in MODELS],
     ),
     units='; '.join(
@@ -116,6 +120,7 @@ def page() -> str:
     chips=1e3 * SECONDS / host,
     disk=host * 4 * 16_000 / 1e6,
     languages=len(LANGUAGES),
+    each=scoring.BYTES_EACH,
     floor=floor_share(),
     width=width_factor(),
     sentences=SENTENCES,
@@ -256,16 +261,23 @@ def scoring_line(model: Reads, units: Mapping) -> tuple:
   sets = max(within) + max(text, speech)
   bases = 2 * (within[0] * rows_ + within[1] * columns)
   bases += across * (rows_ + columns)
-  pairs = within[0] * rows_**2 + within[1] * columns**2
-  pairs += across * rows_ * columns
+  own = across * rows_ * columns
+  pairs = within[0] * rows_**2 + within[1] * columns**2 + own
+  fewer = within[0] * rows_ + within[1] * columns + own
   hours = [
     f'{bases * base / 3600:.1f} + {pairs * pair / 3600:.1f}'
     for base, pair in units.values()
   ]
+  measures = len(settings.Comparison.measures)
+  memory = (
+    f'{x * measures * scoring.BYTES_EACH / 2**30:.1f}' for x in (pairs, fewer)
+  )
   return (
     model.name,
     *(f'{x:,}' for x in (sets, bases, pairs)),
     *hours,
+    f'{fewer:,}',
+    ', '.join(memory),
   )
 
 
@@ -295,7 +307,10 @@ time = (S·s + K·t) / (1 − padding) / chips + weights + B·b + P·p
   languages**, linear in layers and models. With `--common_ids=all` there is one
   set, and B grows with the languages alone.
 - P pairs of layers: with the square of the languages and of the layers
-  (`--layer_pairs=matching`: linear in the layers).
+  (`--layer_pairs=within`, as `all.flags` has it: between languages linear in
+  the layers, and nothing that a figure shows is left out).
+- memory of the host: {each} bytes for each pair and measure, and as much again
+  while the report is made.
 - b grows as n²·d + n³, p as n·k² + k³: n sentences, d features, k components.
 
 ## Extraction
@@ -336,7 +351,8 @@ there (`tpu_ops`, Newton–Schulz).
 
 Bases are made for every pair of languages, with its own sentences: on one
 device again for each id set; a slice deals them over all its chips. Where a
-model has many layers, as SALMONN's, pairs bound SVCCA.
+model has many layers, as SALMONN's, pairs bound SVCCA, and the scores of all
+default measures their memory: `--layer_pairs=within` takes both away.
 """
 
 

@@ -85,7 +85,7 @@ def cells_of(
   pair: Pair,
   taps: tuple[Sequence[str], Sequence[str]],
   counterparts: Mapping[str, str],
-  layers: Literal['all', 'matching'],
+  layers: Literal['all', 'within', 'matching'],
 ) -> list[Cell]:
   """The pairs of layers that a pair of sides is compared by.
 
@@ -93,9 +93,10 @@ def cells_of(
     pair: two sides, or one with itself; text in front.
     taps: of both.
     counterparts: speech tap to the text tap that it is compared with.
-    layers: every layer with every layer, or with its counterpart.
+    layers: every layer with every layer, or with its counterpart, or the
+      former within a language and the latter between two.
   """
-  (_, kind_a), (_, kind_b) = pair
+  (language_a, kind_a), (language_b, kind_b) = pair
   matching = [(tap, tap) for tap in taps[0]]
   if kind_a != kind_b:
     matching = [(text, speech) for speech, text in counterparts.items()]
@@ -103,7 +104,8 @@ def cells_of(
   there = [set(names) for names in taps]
   matching = [(a, b) for a, b in matching if a in there[0] and b in there[1]]
   chosen: Iterable[tuple[str, str]] = itertools.product(*taps)
-  if layers == 'matching':
+  between = language_a != language_b
+  if layers == 'matching' or (layers == 'within' and between):
     chosen = matching
   elif pair[0] == pair[1]:
     chosen = itertools.combinations_with_replacement(taps[0], 2)

@@ -47,6 +47,7 @@ def run(config: Config) -> None:
 def _alignment(plan, config: Config) -> str:
   """How many id sets the comparison has, and what they cost."""
   from jaxrep.data import parallel
+  from jaxrep.jobs.scoring import BYTES_EACH
   from jaxrep.jobs.sides import compared
 
   lines = []
@@ -64,12 +65,14 @@ def _alignment(plan, config: Config) -> str:
     }
     aligned = parallel.common_ids(sides, config.common_ids, config.minimum_ids)
     found = parallel.summarise(sides, aligned)
+    cells = _cells(aligned, taps, described, config)
+    scores = cells * len(config.measures)
     lines.append(
       f'{name}: {found.pairs} pairs of sides on {found.sets} id sets, '
       f'{found.bases} bases of every layer; {found.short} pairs have too few '
       f'common sentences; {found.common} sentences are common to all. '
-      f'{_cells(aligned, taps, described, config)} cells, each under '
-      f'{len(config.measures)} measures.'
+      f'{cells} cells, each under {len(config.measures)} measures: {scores} '
+      f'scores, {BYTES_EACH * scores / 2**30:.2f} GiB of memory.'
     )
   return '\n'.join(lines)
 

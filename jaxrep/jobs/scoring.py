@@ -46,6 +46,10 @@ SCHEMA = pa.schema(
     ('status', _WORD),
   ]
 )
+BYTES_EACH = (
+  sum(getattr(kind, 'index_type', kind).bit_width for kind in SCHEMA.types) // 8
+)
+"""What a score takes of memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Choice:
   measures: tuple[str, ...]
   parameters: similarity.Parameters
   calibration: similarity.Calibration
-  layer_pairs: Literal['all', 'matching']
+  layer_pairs: Literal['all', 'within', 'matching']
   common_ids: Literal['pair', 'all']
   language_set: Literal['common', 'own']
   minimum_ids: int

@@ -168,8 +168,11 @@ class Comparison(Ceiling, Sampling):
     8, 'Times that the sentences are halved for svcca_heldout.'
   )
   neighbours: int = flag(10, 'Of mutual_knn and of retrieval.')
-  layer_pairs: Literal['all', 'matching'] = flag(
-    'all', 'Every layer with every layer, or only with its counterpart.'
+  layer_pairs: Literal['all', 'within', 'matching'] = flag(
+    'all',
+    'Every layer with every layer; the same within a language, and between '
+    'languages each with itself, which is all that figures show; or each with '
+    'its counterpart alone.',
   )
   common_ids: Literal['pair', 'all'] = flag(
     'pair', 'Sentences that each pair of sides shares, or that all share.'

@@ -280,6 +280,25 @@ def test_cells_by_hand():
   ]
 
 
+def test_between_languages_figures_need_each_layer_with_itself():
+  counterparts = {'s1': 't1', 's2': 't1'}
+
+  def cells(a, b):
+    taps = tuple(
+      ['t1', 't2'] if kind == 'text' else ['s1', 's2'] for _, kind in (a, b)
+    )
+    found = batch.cells_of((a, b), taps, counterparts, 'within')
+    return {(cell.a.tap, cell.b.tap) for cell in found}
+
+  eng, fra, said = ('eng', 'text'), ('fra', 'text'), ('eng', 'speech')
+  assert cells(eng, said) == {
+    (t, s) for t in ('t1', 't2') for s in ('s1', 's2')
+  }
+  assert cells(eng, eng) == {('t1', 't1'), ('t1', 't2'), ('t2', 't2')}
+  assert cells(eng, fra) == {('t1', 't1'), ('t2', 't2')}
+  assert cells(fra, said) == {('t1', 's1'), ('t1', 's2')}
+
+
 def test_cells_of_encoders_of_different_depth():
   """The one of a language may have layers that another's lacks."""
   eng, fra, text = ('eng', 'speech'), ('fra', 'speech'), ('eng', 'text')
