@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import special
+from scipy import sparse, special
 
 from jaxrep.findings.cells import Cell, Statistic
 from jaxrep.findings.scores import Scores
@@ -63,10 +63,10 @@ def estimate(
   there = np.isfinite(scores.raw) & np.isfinite(scores.calibrated)
   for parts in (scores.raw_on_subsets, scores.calibrated_on_subsets):
     there &= np.isfinite(parts).all(axis=(0, 1))
-  whole = ~(weights[:, ~there] != 0).any(axis=1)
+  whole = abs(weights) @ ~there == 0
   sides = np.array(statistic.sides)
   if any(not whole[sides == side].any() for side in set(statistic.sides)):
-    missing = np.flatnonzero((weights != 0).any(axis=0) & ~there)
+    missing = np.flatnonzero((abs(weights).sum(axis=0) > 0) & ~there)
     return next(
       (scores.reasons[i] for i in missing if scores.reasons[i]),
       'without some of the sentences a score has no value',
@@ -88,7 +88,7 @@ def estimate(
 
 
 def _estimate(
-  weights: Float[np.ndarray, 'unit cell'],
+  weights: sparse.csr_array,
   sides: Int[np.ndarray, ' unit'],
   of_pairs: bool,
   value: Float[np.ndarray, ' cell'],

@@ -224,7 +224,10 @@ def _lowest(model: Model, measure: str, settings: Settings) -> int | None:
   once = dataclasses.replace(settings, rounds=1)
   scores = model.score(cells, measure, once, _HALVES[0])[measure]
   heights = np.array(
-    [scores.calibrated[one.matrix(cells).argmax(axis=1)] for one in layers]
+    [
+      scores.calibrated[one.matrix(cells).toarray().argmax(axis=1)]
+      for one in layers
+    ]
   )
   there = np.isfinite(heights)
   scored = np.flatnonzero(there.any(axis=1))
