@@ -6,7 +6,7 @@ Writes findings.parquet (a row a finding, model and measure) and
 findings_by_n.parquet (the main findings on parts of the sentences), which the
 report shows. Every cell of a finding is scored on equally many sentences and
 with one k, again on subsets of them that all cells share, and before and after
-calibration. Half a minute on two cores for the bundled models and corpus.
+calibration. Two minutes on two cores for the bundled models and corpus.
 """
 
 import collections
