@@ -99,6 +99,7 @@ def test_frontend_benchmark_writes_a_row(tmp_path):
   assert str(ROOT) not in line
 
 
+@pytest.mark.slow
 def test_extraction_benchmark_writes_a_row(tmp_path):
   subprocess.run(
     [

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import typing
@@ -99,10 +100,13 @@ def test_a_speech_encoder_is_downloaded_when_it_is_loaded(tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_named(tmp_path):
   """At once, and not taken for a repository that lacks the file."""
-  url = 'http://127.0.0.1:9'
-  result = load(url, tmp_path, 'sonar', 'speech', 'hin', offline='1')
+  with socket.socket() as port:  # taken, but nobody listens
+    port.bind(('127.0.0.1', 0))
+    url = f'http://127.0.0.1:{port.getsockname()[1]}'
+    result = load(url, tmp_path, 'sonar', 'speech', 'hin')
   last = result.stderr.strip().splitlines()[-1]
   assert 'InputError: Cannot download config.json of facebook/SONAR' in last
+  assert 'refused' in last
   assert '--checkpoints=' in last
 
 

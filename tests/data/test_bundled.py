@@ -67,15 +67,21 @@ def texts(manifest):
   return found
 
 
-@pytest.fixture(scope='module')
-def recordings(manifest):
-  """Every waveform, by language and voice, in the order of the ids."""
+@pytest.fixture(
+  scope='module',
+  params=[4, pytest.param(1, marks=pytest.mark.slow)],
+  ids=['every fourth sentence', 'all sentences'],
+)
+def recordings(manifest, request):
+  """Text and waveform, by language and voice, in the order of the ids."""
   found = {}
   for row in manifest:
+    if int(row['id'][1:]) % request.param:
+      continue
     samples = waveform.read(FOLDER / row['audio'])
     assert len(samples) == int(row['samples']), row['audio']
     key = row['language'], row['speaker']
-    found.setdefault(key, []).append(samples)
+    found.setdefault(key, []).append((row['text'], samples))
   return found
 
 
@@ -242,10 +248,10 @@ def test_no_recording_lies_beside_the_listed_ones(manifest):
   assert set((FOLDER / 'audio').rglob('*.opus')) == listed
 
 
-def test_all_recordings_decode_to_speech_of_plausible_length(recordings, texts):
-  for (language, _), waveforms in recordings.items():
+def test_recordings_decode_to_speech_of_plausible_length(recordings):
+  for (language, _), spoken in recordings.items():
     pace = []
-    for text, samples in zip(texts[language].values(), waveforms, strict=True):
+    for text, samples in spoken:
       assert 1 < len(samples) / SAMPLE_RATE < 8, text
       assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.5, text
       pace.append(len(samples) / len(text))
@@ -254,17 +260,23 @@ def test_all_recordings_decode_to_speech_of_plausible_length(recordings, texts):
 
 
 def test_little_silence_surrounds_the_speech(recordings):
-  for waveforms in recordings.values():
-    for samples in waveforms:
+  for spoken in recordings.values():
+    for _, samples in spoken:
       loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
       assert loud[0] < 0.1 * SAMPLE_RATE
       assert len(samples) - loud[-1] < 0.25 * SAMPLE_RATE
 
 
 @pytest.mark.parametrize('language', LANGUAGES)
-def test_the_second_voice_is_higher(recordings, language):
+def test_the_second_voice_is_higher(language):
+  folder = FOLDER / 'audio' / language
   low, high = (
-    np.median([_pitch(x) for x in recordings[language, voice][:16]])
+    np.median(
+      [
+        _pitch(waveform.read(folder / f'{voice}/s{n:03}.opus'))
+        for n in range(1, 17)
+      ]
+    )
     for voice in ('m3', 'f2')
   )
   assert 60 < low < 160
@@ -272,18 +284,16 @@ def test_the_second_voice_is_higher(recordings, language):
 
 
 @pytest.mark.parametrize('language', ['eng', 'arb', 'cmn'])
-def test_a_recording_is_what_espeak_ng_1_51_makes_where_it_is_installed(
-  grammar, test_set, language
-):
+def test_a_recording_is_what_espeak_ng_1_51_makes(grammar, test_set, language):
+  if not _espeak_ng_is_1_51():
+    pytest.skip('espeak-ng 1.51, which made the recordings, is not installed')
   text = sentences.vocalised(grammar, test_set['s042'], language)
   for voice in bundle.VOICES:
     path = FOLDER / f'audio/{language}/{voice.variant}/s042.opus'
     stored = waveform.read(path)
-    assert len(stored) > SAMPLE_RATE
-    if _espeak_ng_is_1_51():
-      made = bundle.synthesise(text, language, voice)
-      assert len(made) == len(stored)
-      assert np.corrcoef(made, stored)[0, 1] > 0.9
+    made = bundle.synthesise(text, language, voice)
+    assert len(made) == len(stored)
+    assert np.corrcoef(made, stored)[0, 1] > 0.9
 
 
 def test_encoding_keeps_the_length_and_gives_the_same_bytes_again():

@@ -278,3 +278,15 @@ def test_text_alone_needs_no_archive(tree):
   fleurs_tree.write_tree(tree, ['en_us'])
   (tree / ARCHIVE).unlink()
   assert len(corpus(tree).examples('eng', 'text')) == 4
+
+
+def test_a_table_that_is_not_utf_8_is_named(tree):
+  path = fleurs_tree.write_table(tree, 'en_us', 'test', [row('1')])
+  path.write_bytes(path.read_text().encode('utf-16'))
+  with pytest.raises(InputError, match=r'test\.tsv is not UTF-8'):
+    corpus(tree).examples('eng', 'text')
+
+
+def test_splits_that_are_empty_are_refused(tree):
+  with pytest.raises(InputError, match=r'--splits is empty.*train, dev, test'):
+    corpus(tree, splits=())

@@ -13,7 +13,7 @@ import jaxrep
 from jaxrep import mesh, store
 from jaxrep.extract import cost, runner
 from jaxrep.jobs import all as everything
-from jaxrep.jobs import definition, extract
+from jaxrep.jobs import compare, definition, extract
 from tests import checkpoint, speech
 
 NAME = 'seamless-m4t-v2-large'
@@ -138,13 +138,13 @@ def test_recordings_are_averaged_where_asked(world, extracted):
   chosen = config(
     world,
     'mean',
-    everything.Config,
     recordings='mean',
-    permutations=2,
-    measures=('svcca',),
-    findings=False,
+    languages='eng,fra',
+    modalities=('speech',),
   )
-  everything.run(chosen)
+  extract.run(chosen)
+  scored = {'permutations': 2, 'measures': ('cka_debiased',)}
+  compare.run(compare.Config(workdir=chosen.workdir, **scored))
   every = view(chosen, 'speech', 'eng', 'all')
   assert len(every.ids) == 2 * len(set(every.ids)) == 48
   means = view(chosen, 'speech', 'eng', 'mean').read('speech/output')
@@ -174,8 +174,9 @@ def test_fine_taps_and_matching_layers_go_through_to_the_report(world):
     everything.Config,
     taps='fine',
     layer_pairs='matching',
+    languages='eng,swh',
     permutations=2,
-    measures=('svcca', 'cka'),
+    measures=('cka',),
     findings=False,
   )
   everything.run(chosen)

@@ -90,7 +90,8 @@ def test_every_pair_is_scored_on_its_common_sentences(finished):
     lacks = 'swh' in (row['lang_a'], row['lang_b'])
     assert row['n'] == (COUNT - 2 if lacks else COUNT)
     assert (row['modality_a'], row['modality_b']) != ('speech', 'text')
-  assert any(row['status'] == 'ok' for row in rows)
+    if row['measure'] in ('cka', 'cka_debiased', 'retrieval_r1'):
+      assert row['status'] == 'ok'
   with open(finished / 'scores.csv') as file:
     assert len(list(csv.DictReader(file))) == len(rows)
 

@@ -98,7 +98,23 @@ def test_every_measure_keeps_the_contract(name):
   assert measure.describe(Parameters()) in found.definition
 
 
-@pytest.mark.parametrize('name', MEASURES)
+# The others differ from one of these in what each side is turned to.
+KERNELS = (
+  *('svcca', 'svcca_heldout', 'svcca_google', 'svcca_netrep', 'cca', 'pwcca'),
+  *('mean_squared_cca', 'cka', 'procrustes', 'retrieval_r1_back'),
+  *('retrieval_csls_r1', 'centroid_distance', 'norm_ratio'),
+)
+
+
+def test_every_measure_scores_by_a_kernel_of_these():
+  def kernel(name):
+    measure = resolve(MEASURES[name])
+    return getattr(measure.score, '__code__', measure.score)
+
+  assert {kernel(name) for name in MEASURES} == set(map(kernel, KERNELS))
+
+
+@pytest.mark.parametrize('name', KERNELS)
 def test_one_and_eight_devices_give_the_same_numbers(name, monkeypatch):
   assert jax.device_count() == 8
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))

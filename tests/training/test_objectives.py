@@ -195,7 +195,7 @@ def test_unaligned_text_is_not_what_is_spoken():
   }
   pairs = zip(batch['text']['ids'], batch['text']['lengths'], strict=True)
   read = {tuple(row[:length]) for row, length in pairs}
-  assert read != spoken
+  assert len(read & spoken) <= 1
 
 
 def test_a_decoder_does_not_see_what_it_is_asked():
