@@ -26,6 +26,7 @@ from jaxrep.findings.scores import (
   score,
 )
 from jaxrep.findings.verdicts import verdict
+from jaxrep.similarity import pairs
 
 Row = dict[str, Any]
 SHARES = (0.25, 0.5)
@@ -116,6 +117,8 @@ def _side_by_side(
     logging.info('%s: %d × %s in %.1f s', name, len(rows), measure, seconds)
     return rows
 
+  for measure in measures:
+    pairs.measure_named(measure)  # imports its module, which threads should not
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     return list(itertools.chain.from_iterable(pool.map(timed, measures)))
 

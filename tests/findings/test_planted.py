@@ -13,7 +13,6 @@ from jaxrep.findings import SMALLEST, statistics
 from jaxrep.findings import evaluate as evaluating
 from jaxrep.findings.evaluate import SHARES, by_n, evaluate, judge
 from jaxrep.findings.scores import MEASURES, Settings
-from jaxrep.similarity.pairs import measure_named
 
 SETTINGS = Settings(k=6, rounds=3, splits=2)
 CALIBRATED = (*MEASURES[1:], 'svcca_k')
@@ -26,8 +25,6 @@ def evaluate_one(model, statistic, measure):
 
 
 def found(model, settings=SETTINGS, measures=('cka_debiased',)):
-  for name in measures:  # Python 3.11 parses checked modules in no two threads
-    measure_named(name)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(evaluating, 'MEASURES', measures)
     patch.setattr(evaluating, 'UNCENTRED', ())
