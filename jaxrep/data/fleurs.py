@@ -208,10 +208,9 @@ def _list(
       texts.setdefault(row.entry.id, row.entry.text)
   for row in rows:
     entry = row.entry
-
-    def drop(reason: str, row: _Row = row) -> Dropped:
-      return Dropped(language, modality, row.entry.id, reason, row.audio)
-
+    drop = functools.partial(
+      Dropped, language, modality, entry.id, audio=row.audio
+    )
     if entry.text and entry.text.split() != texts[entry.id].split():
       reason = 'its text is not that of the sentence'
       found.conflicting.append(drop(reason))

@@ -88,7 +88,7 @@ def written(workdir: str) -> bool:
   return (epath.Path(workdir) / _NAME).exists()
 
 
-def extracted(workdir: str) -> bool:
+def in_use(workdir: str) -> bool:
   """Whether there is a run that its plan.json has to go on to define.
 
   Scores outlive the store that they were made of.

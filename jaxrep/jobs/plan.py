@@ -33,7 +33,7 @@ def run(config: Config) -> None:
   with hosts.joined(config.multihost, config.jax_cache):
     plan = definition.make_plan(config)
     if hosts.is_first():
-      if not definition.extracted(config.workdir):
+      if not definition.in_use(config.workdir):
         definition.write(plan, config.workdir)
       print(cost.describe(plan.entries, config.model_parallel))
       print(_alignment(plan, config))
