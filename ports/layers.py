@@ -4,6 +4,7 @@ Parameters keep the dtype they were loaded in and activations follow the input;
 sums, softmax and norms run in at least float32.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -89,29 +90,50 @@ class Linear(nnx.Linear):
   def __call__(
     self, inputs: Float[Array, '*batch p']
   ) -> Float[Array, '*batch q']:
-    kernel = self.kernel[...]
-    y = jax.lax.dot_general(
-      inputs.astype(kernel.dtype),
-      kernel,
-      (((inputs.ndim - 1,), (0,)), ((), ())),
-      preferred_element_type=wide(kernel.dtype),
-    )
-    if self.bias is not None:
-      y = y + self.bias[...]
-    return y
+    return _mapped(wide(self.kernel[...].dtype), *self._operands(inputs))
+
+  def _operands(self, inputs: Float[Array, '*batch p']) -> tuple[Array, ...]:
+    bias = () if self.bias is None else (self.bias[...],)
+    return inputs, self.kernel[...], *bias
+
+
+def _mapped(
+  dtype: jnp.dtype,
+  inputs: Float[Array, '*batch p'],
+  kernel: Float[Array, 'p q'],
+  bias: Float[Array, ' q'] | None = None,
+) -> Float[Array, '*batch q']:
+  """The product and the sum in this dtype, each accumulated wide."""
+  y = jax.lax.dot_general(
+    inputs.astype(kernel.dtype),
+    kernel,
+    (((inputs.ndim - 1,), (0,)), ((), ())),
+    preferred_element_type=dtype,
+  )
+  return y if bias is None else y + bias.astype(dtype)
 
 
 class InnerLinear(Linear):
   """A Linear into the inner width of a branch, which the branch alone reads.
 
   It returns the parameters' dtype: half as much to move for an accelerator,
-  where the compiler does not fuse what follows with the product.
+  where the compiler does not fuse what follows with the product. That for
+  NVIDIA's GPUs writes a wide product whole before it rounds it, so there the
+  product itself is rounded, as PyTorch does.
   """
 
   def __call__(
     self, inputs: Float[Array, '*batch p']
   ) -> Float[Array, '*batch q']:
-    return super().__call__(inputs).astype(self.kernel[...].dtype)
+    narrow = self.kernel[...].dtype
+    rounded = functools.partial(_mapped, narrow)
+    if narrow == wide(narrow):
+      return rounded(*self._operands(inputs))
+    return jax.lax.platform_dependent(
+      *self._operands(inputs),
+      cuda=rounded,
+      default=lambda *x: _mapped(wide(narrow), *x).astype(narrow),
+    )
 
 
 class LayerNorm(nnx.LayerNorm):

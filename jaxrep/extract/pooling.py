@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax.experimental import layout
 from jaxtyping import Array, Bool, Float
 
 from jaxrep.types import InputError
@@ -35,6 +37,20 @@ def last(states: States, mask: Mask) -> Pooled:
 
 def _at(states, index):
   return jnp.take_along_axis(states, index[:, None, None], axis=1)[:, 0]
+
+
+def _by_row(states: States) -> States:
+  """The same, and that its rows are contiguous.
+
+  For a sum over time the compiler for NVIDIA's GPUs would lay time out last,
+  and every state of the network with it, whose norms then are of columns.
+  """
+  rows = layout.Layout(major_to_minor=tuple(range(states.ndim)))
+  return jax.lax.platform_dependent(
+    states,
+    cuda=lambda x: layout.with_layout_constraint(x, rows),
+    default=lambda x: x,
+  )
 
 
 class Rule(NamedTuple):
@@ -81,7 +97,7 @@ class Pooling:
     rule = POOLINGS[dict(self.by_tap).get(tap.name, self.default)]
     chosen = getattr(tap, rule.steps)
     mask = tap.mask if chosen is None else chosen
-    vectors = rule.pool(tap.states.astype(jnp.float32), mask)
+    vectors = rule.pool(_by_row(tap.states.astype(jnp.float32)), mask)
     return jnp.where(mask.any(axis=1)[:, None], vectors, jnp.nan)
 
 
