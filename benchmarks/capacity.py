@@ -2,8 +2,9 @@
 
     python -m benchmarks.capacity
 
-Writes benchmarks/CAPACITY.md: extraction by what the TPU's compiler reckons
-(`tpu_steps`), scoring by what was measured on two CPU cores (`similarity`).
+Writes benchmarks/CAPACITY.md: extraction by what the compilers for TPUs and for
+GPUs say (`tpu_steps`, `gpu_steps`), scoring by what was measured on two CPU
+cores (`similarity`).
 """
 
 import json
@@ -62,21 +63,18 @@ MODELS = tuple(map(Reads.of, ('seamless-m4t-v2-large', 'sonar', 'salmonn-7b')))
 
 
 class Machine(NamedTuple):
-  """Chips, and how much faster one is than a v5e at what a row says.
-
-  `scaled` says why; it is 1 for the chip that was compiled for.
-  """
+  """So many chips, each as the rows of a target say."""
 
   name: str
   chips: int
-  scaled: float
+  target: str
 
 
-# 989 and 197 TFLOP/s of bfloat16: on paper, at the same share of the peak.
 MACHINES = (
-  Machine('v5e-8', 8, 1),
-  Machine('v5e-256', 256, 1),
-  Machine('8 × H100', 8, 989 / 197),
+  Machine('v5e-8', 8, 'v5e:2x4'),
+  Machine('v5e-256', 256, 'v5e:2x4'),
+  Machine('8 × H100', 8, 'h100:1'),
+  Machine('8 × H200', 8, 'h200:1'),
 )
 
 
@@ -85,7 +83,8 @@ def main(_) -> None:
 
 
 def page() -> str:
-  steps, decode = latest_steps(), decoding()
+  by_target, decode = latest_steps(), decoding()
+  steps = by_target['v5e:2x4']
   host = 4 / steps['seamless-m4t-v2-large', 'speech']['seconds_each']
   units = {name: unit_costs(name) for name in ('svcca', 'cka')}
   return TEXT.format(
@@ -100,9 +99,17 @@ def page() -> str:
       ),
       [step_line(key, row) for key, row in sorted(steps.items())],
     ),
+    gpus=table(
+      (
+        *('model', 'weights, GiB', 'rows that fit', 'kernels'),
+        *('µs each, H100', 'of its peak', 'H200', 'of its peak'),
+        'attention',
+      ),
+      gpu_lines(by_target['h100:1'], by_target['h200:1']),
+    ),
     extraction=table(
       ('model', 'audio, h', *(m.name for m in MACHINES)),
-      [extraction_line(model, steps) for model in MODELS],
+      [extraction_line(model, by_target) for model in MODELS],
     ),
     scoring=table(
       (
@@ -156,13 +163,15 @@ def rows(benchmark: str) -> list[Mapping]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def latest_steps() -> dict[tuple[str, str], Mapping]:
-  """(model, modality) → what the compiler says in bfloat16."""
-  return {
-    (row['case']['model'], row['case']['modality']): row
-    for row in rows('tpu_steps')
-    if row['case']['dtype'] == 'bfloat16'
-  }
+def latest_steps() -> dict[str, dict[tuple[str, str], Mapping]]:
+  """Target → (model, modality) → what the compiler says in bfloat16."""
+  found: dict[str, dict[tuple[str, str], Mapping]] = {}
+  for row in (*rows('tpu_steps'), *rows('gpu_steps')):
+    case = row['case']
+    if case['dtype'] == 'bfloat16':
+      of_target = found.setdefault(case['target'], {})
+      of_target[case['model'], case['modality']] = row
+  return found
 
 
 def pair_microseconds() -> float:
@@ -217,33 +226,54 @@ def width_factor() -> float:
   return seconds[2048] / seconds[1024]
 
 
+def each(key: tuple[str, str]) -> str:
+  return 'a second' if key[1] == 'speech' else 'a token'
+
+
 def step_line(key: tuple[str, str], row: Mapping) -> tuple:
-  each = 'a second' if key[1] == 'speech' else 'a token'
   return (
     f'{" ".join(key)}',
     f'{row["weights_gib"]:.2f}',
     f'{row["rows_that_fit"]:,}',
     row['case']['shared'],
-    f'{1e6 * row["seconds_each"]:,.4g} {each}',
+    f'{1e6 * row["seconds_each"]:,.4g} {each(key)}',
     f'{row["share_of_peak"]:.0%}',
   )
 
 
-def extraction_line(model: Reads, steps: Mapping) -> tuple:
+def gpu_lines(h100: Mapping, h200: Mapping) -> list[tuple]:
+  """Rows that fit are those of the H100."""
+  lines = []
+  for key, row in sorted(h100.items()):
+    times = (
+      cell
+      for one in (row, h200[key])
+      for cell in (
+        f'{1e6 * one["seconds_each"]:,.3g} {each(key)}',
+        f'{one["share_of_peak"]:.0%}',
+      )
+    )
+    lines.append(
+      (
+        *(' '.join(key), f'{row["weights_gib"]:.2f}'),
+        *(f'{row["rows_that_fit"]:,}', row['kernels'], *times),
+        f'{h200[key]["attention_share"]:.0%}',
+      )
+    )
+  return lines
+
+
+def extraction_line(model: Reads, by_target: Mapping) -> tuple:
   hours = model.speech * SENTENCES * SECONDS / 3600
-  cells = []
-  for machine in MACHINES:
-    try:
-      seconds = extraction_seconds(model, steps)
-    except KeyError:
-      cells.append('not compiled yet')
-      continue
-    cells.append(target.duration(seconds / machine.chips / machine.scaled))
-  return (model.name, f'{hours:.0f}', *cells)
+  taken = (
+    extraction_seconds(model, by_target[machine.target]) / machine.chips
+    for machine in MACHINES
+  )
+  return (model.name, f'{hours:.0f}', *map(target.duration, taken))
 
 
 def extraction_seconds(model: Reads, steps: Mapping) -> float:
-  """Of one v5e: what is read × what each takes × padding."""
+  """Of one chip: what is read × what each takes × padding."""
   read = {
     'text': model.text * SENTENCES * TOKENS,
     'speech': model.speech * SENTENCES * SECONDS,
@@ -322,10 +352,20 @@ reckons with.
 
 {steps}
 
+What the compiler for GPUs makes of the same batches, 16 clips or 64 texts on
+one GPU: no measurement either. It tells neither time nor bytes; a kernel is
+taken to run at the peaks of the card, for what it reads and writes and for its
+product, and nothing to wait for its launch. Rows that fit are those of the
+H100, of which JAX takes three quarters of the memory. «Attention» is its share
+of the time on the H200, without its linear maps: scores in float32 that XLA
+writes and reads up to five times. PyTorch's fused attention does not, so that
+it may be ahead of jaxrep there; that is to be seen on a GPU.
+
+{gpus}
+
 Whole runs of {some_hours:.0f} h of audio a modality where a model reads all
-languages. On an H100 it is the same share of its peak, on paper: nothing has
-been timed there. All recordings of the split, {all_hours:.0f} h, take
-{factor:.1f} times the audio's part.
+languages; nothing has been timed on a TPU or a GPU. All recordings of the
+split, {all_hours:.0f} h, take {factor:.1f} times the audio's part.
 
 {extraction}
 

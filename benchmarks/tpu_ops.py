@@ -20,7 +20,7 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks import harness
-from jaxrep.extract import hlo, target
+from jaxrep.extract import hlo, topology
 from jaxrep.similarity import newton_schulz
 from ports import conformer, positions
 from ports.attention import Bias, attention
@@ -209,7 +209,7 @@ OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
 def main(_) -> None:
   if unknown := set(_OPS.value) - set(OPS):
     raise app.UsageError(f'{unknown}: operations are {", ".join(OPS)}.')
-  device = target.hosts_of(_TARGET.value)[0][0]
+  device = topology.hosts_of(_TARGET.value)[0][0]
   place = SingleDeviceSharding(device)
   for name in _OPS.value or OPS:
     shapes, forms = OPS[name]
@@ -232,7 +232,7 @@ def main(_) -> None:
 def figures(compiled: Any) -> dict[str, Any]:
   """What the compiler says, and the milliseconds that its cycles take."""
   memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-  text, chip = compiled.as_text(), target.chip_of(_TARGET.value)
+  text, chip = compiled.as_text(), topology.chip_of(_TARGET.value)
   cycles = hlo.cycles(text)
   return {
     'operations': float(cost['flops']),

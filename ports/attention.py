@@ -39,6 +39,7 @@ def split_heads(
   return x.reshape(*x.shape[:2], heads, -1)
 
 
+@jax.named_scope('attend')
 def attention(
   q: Float[Array, 'batch query head d'],
   k: Float[Array, 'batch key head d'],

@@ -36,21 +36,33 @@ def collectives(program: str) -> dict[str, list[tuple[int, ...]]]:
 def cycles(program: str) -> int:
   """What the TPU's compiler reckons with, of one core, loops by their turns.
 
-  It says nothing of gathers, nor of waiting for another chip. A loop that does
-  not count up from 0 to a constant is taken to turn once.
+  It says nothing of gathers, nor of waiting for another chip.
   """
-  bodies = dict(_computations(program))
+  bodies = dict(computations(program))
+  return sum(
+    count * int(said[1])
+    for name, count in turns(program).items()
+    for line in bodies[name]
+    if (said := _CYCLES.search(line))
+  )
 
-  def of(name: str) -> int:
-    total = 0
+
+def turns(program: str) -> dict[str, int]:
+  """How often what is run is run: ENTRY, and the bodies of its loops.
+
+  A loop that does not count up from 0 to a constant is taken to turn once.
+  """
+  bodies = dict(computations(program))
+  found: collections.Counter[str] = collections.Counter()
+
+  def run(name: str, times: int) -> None:
+    found[name] += times
     for line in bodies.get(name, ()):
-      if said := _CYCLES.search(line):
-        total += int(said[1])
       if loop := _LOOP.search(line):
-        total += of(loop[2]) * _turns(bodies.get(loop[1], ()))
-    return total
+        run(loop[2], times * _turns(bodies.get(loop[1], ())))
 
-  return of('ENTRY')
+  run('ENTRY', 1)
+  return {name: times for name, times in found.items() if name in bodies}
 
 
 def _turns(condition: Sequence[str]) -> int:
@@ -61,7 +73,7 @@ def _turns(condition: Sequence[str]) -> int:
   return int(bounds.get(below[1], 1)) if below else 1
 
 
-def _computations(program: str) -> Iterator[tuple[str, list[str]]]:
+def computations(program: str) -> Iterator[tuple[str, list[str]]]:
   """Name → lines of each; the one that is run is called ENTRY."""
   name, lines = '', []
   for line in program.splitlines():

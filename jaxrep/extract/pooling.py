@@ -1,6 +1,7 @@
 """From the states of an utterance to one vector, in float32."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -46,11 +47,12 @@ def _by_row(states: States) -> States:
   and every state of the network with it, whose norms then are of columns.
   """
   rows = layout.Layout(major_to_minor=tuple(range(states.ndim)))
-  return jax.lax.platform_dependent(
-    states,
-    cuda=lambda x: layout.with_layout_constraint(x, rows),
-    default=lambda x: x,
-  )
+  lie = functools.partial(layout.with_layout_constraint, layouts=rows)
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty and mesh.size > 1:  # else each device would get all rows
+    dealt = jax.sharding.PartitionSpec(mesh.axis_names)
+    lie = jax.shard_map(lie, in_specs=dealt, out_specs=dealt)
+  return jax.lax.platform_dependent(states, cuda=lie, default=lambda x: x)
 
 
 class Rule(NamedTuple):

@@ -53,12 +53,13 @@ def pooled_step(
 
   def step(state, batch, lengths):
     pooled = {}
-    for tap in _taps(program, precision, mesh, state, batch, lengths):
-      by_token = program.modality == 'text' and tap.mask.shape == batch.shape
-      if by_token and not specials and tap.whole is None:
-        tap = tap._replace(mask=tap.mask & inner(tap.mask))
-      with jax.named_scope('pooling'):
-        pooled[tap.name] = pooling.vector(tap)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      for tap in _taps(program, precision, state, batch, lengths):
+        by_token = program.modality == 'text' and tap.mask.shape == batch.shape
+        if by_token and not specials and tap.whole is None:
+          tap = tap._replace(mask=tap.mask & inner(tap.mask))
+        with jax.named_scope('pooling'):
+          pooled[tap.name] = pooling.vector(tap)
     return {
       width: jnp.stack([pooled[name] for name in names], axis=1)
       for width, names in groups(program.taps).items()
@@ -70,14 +71,11 @@ def pooled_step(
 def _taps(
   program: Program,
   precision: str,
-  mesh: Mesh,
   state: Any,
   batch: jax.Array,
   lengths: jax.Array,
 ) -> tuple[Tap, ...]:
-  matmul = PRECISIONS[precision].matmul
-  devices = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
-  with jax.default_matmul_precision(matmul), devices:
+  with jax.default_matmul_precision(PRECISIONS[precision].matmul):
     return program.forward(state, batch, lengths)
 
 
@@ -130,7 +128,8 @@ def frames_step(
   """step(state, batch, lengths) → each tap's states and mask, unpooled."""
 
   def step(state: Any, batch: jax.Array, lengths: jax.Array):
-    taps = _taps(program, precision, mesh, state, batch, lengths)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      taps = _taps(program, precision, state, batch, lengths)
     return [(tap.states, tap.mask) for tap in taps]
 
   return _jitted(step, program, precision, mesh)

@@ -1,14 +1,12 @@
-"""What the TPU compiler says of a plan, before the slice is rented.
+"""What the compiler says of a plan, before the machine is rented.
 
-libtpu compiles for a topology on any machine, without a TPU. Each process
-extracts on its own chips alone, so the step is compiled for those of one host;
-the work is dealt over all hosts of the slice.
+It needs no TPU and no GPU. Each process extracts on its own chips alone, so the
+step is compiled for those of one host; the work is dealt over all hosts.
 """
 
 import collections
 import functools
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,37 +16,14 @@ from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
 from jaxrep.extract import fit, hlo, pooling
+from jaxrep.extract.kernels import Kernel, kernels
 from jaxrep.extract.plan import EntryPlan, Options
 from jaxrep.extract.step import pooled_step
+from jaxrep.extract.topology import Chip, chip_of, hosts_of
 from jaxrep.opened import Model
 from jaxrep.types import InputError
 
 _GIB = 2**30
-_FAST = 128 * 2**20  # bytes beside the matrix units, of every kind
-_PASSES = {'float32': 6, 'bfloat16': 1}  # of bfloat16 for one product
-
-
-class Chip(NamedTuple):
-  """Memory in bytes, bfloat16 operations and bytes of memory a second.
-
-  `memory` is what the compiler gives a program. The matrix units do
-  `operations` in `clock` cycles a second.
-  """
-
-  memory: int
-  operations: float
-  bandwidth: float
-  clock: float
-
-
-# As Google Cloud documents them, but for the memory: of that the compiler says
-# how much there is when it runs out. It takes each half of a v4 for a device.
-CHIPS = {
-  'v4': Chip(int(15.25 * _GIB), 137.5e12, 614e9, 1.05e9),
-  'v5e': Chip(int(15.75 * _GIB), 197e12, 819e9, 1.5e9),
-  'v5p': Chip(int(95.74 * _GIB), 459e12, 2765e9, 1.75e9),
-  'v6e': Chip(int(31.25 * _GIB), 918e12, 1640e9, 1.75e9),
-}
 
 
 class Footprint(NamedTuple):
@@ -56,8 +31,8 @@ class Footprint(NamedTuple):
 
   `rows` of `length` are the batch of the whole mesh. `weights`, `batch` (with
   the results), `temporaries` and `code` are bytes. `moved` are bytes between
-  operations, most of which never leave the chip's fast memory; `cycles` are
-  those that the compiler reckons with, but for gathers.
+  operations, most of which never leave a TPU's fast memory. Of a TPU the
+  compiler reckons with `cycles`, but for gathers; of a GPU there are `kernels`.
   """
 
   rows: int
@@ -69,26 +44,30 @@ class Footprint(NamedTuple):
   operations: float
   moved: float
   cycles: int
+  kernels: tuple[Kernel, ...] = ()
 
   @property
   def held(self) -> int:
     return self.weights + self.batch + self.temporaries + self.code
 
-  def fitting(self, memory: int, chips: int) -> int:
+  def fitting(self, chip: Chip, chips: int) -> int:
     """Rows that fit at least, a multiple of the chips.
 
     As if all but weights and program grew with the rows, and the fast memory,
     where a small batch hides, were full. The nearer a batch comes to what fits,
     the nearer is this.
     """
-    each = (self.batch + self.temporaries + _FAST) / self.rows
-    left = memory - self.weights - self.code
+    each = (self.batch + self.temporaries + chip.fast) / self.rows
+    left = chip.memory - self.weights - self.code
     return max(0, int(left / each)) // chips * chips
 
   def seconds(self, chip: Chip, precision: str) -> float:
-    """By the compiler's cycles, and no less than the chip's peaks allow."""
+    """By cycles or kernels, and no less than the chip's peaks allow."""
+    if self.kernels:
+      return sum(kernel.seconds(chip) for kernel in self.kernels)
+    passes = chip.full if precision == 'float32' else 1
     return max(
-      self.operations * _PASSES[precision] / chip.operations,
+      self.operations * passes / chip.operations,
       (self.weights + self.batch) / chip.bandwidth,
       self.cycles / chip.clock,
     )
@@ -119,10 +98,11 @@ class Compiled(NamedTuple):
 def compile_plan(
   entries: Iterable[EntryPlan], target: str, model_parallel: int = 0
 ) -> Iterator[Compiled]:
-  """Compiles each program of a plan for a topology such as 'v5e:4x4'.
+  """Compiles each program of a plan for a target such as 'v5e:4x4' or 'h200:8'.
 
   Raises:
-    InputError: The topology is not known, or there is no libtpu.
+    InputError: The target is not known, its compiler is not there, or one row
+      of a program does not fit.
   """
   hosts = hosts_of(target)
   groups = collections.defaultdict(list)
@@ -130,44 +110,6 @@ def compile_plan(
     groups[entry.model.name, entry.model.program].append(entry)
   for group in groups.values():
     yield _compile(group, hosts, chip_of(target), model_parallel)
-
-
-def chip_of(target: str) -> Chip:
-  return CHIPS[target.partition(':')[0]]
-
-
-def hosts_of(target: str) -> list[list[Any]]:
-  """The chips of each host of a topology such as 'v5e:4x4'.
-
-  Raises:
-    InputError: The topology is not known, or there is no libtpu.
-  """
-  by_host = collections.defaultdict(list)
-  for device in _topology(target):
-    by_host[device.process_index].append(device)
-  return list(by_host.values())
-
-
-def _topology(target: str) -> list[Any]:
-  kind = target.partition(':')[0]
-  if kind not in CHIPS or ':' not in target:
-    known = ', '.join(CHIPS)
-    raise InputError(
-      f'--target={target}: write kind:shape, as v5e:4x4; kinds are {known}.'
-    )
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # nothing is run
-  from jax.experimental import topologies
-
-  try:
-    found = topologies.get_topology_desc(platform='tpu', topology_name=target)
-  except Exception as error:  # of the plugin, in many classes
-    reason = str(error).partition('\n')[0]
-    raise InputError(
-      f'--target={target} cannot be compiled for ({reason}). It needs libtpu: '
-      "pip install -e '.[tpu-aot]'."
-    ) from error
-  return list(found.devices)
 
 
 def _compile(
@@ -180,7 +122,7 @@ def _compile(
   chosen = fit.choose(model, options.precision, chips, chip.memory, asked)
   mesh = meshes.of_devices(hosts[0], chosen.shared)
   rows = planned = math.ceil(largest.size / mesh.size) * mesh.size
-  measured = functools.partial(measure, model, options, mesh)
+  measured = functools.partial(measure, model, options, mesh, chip)
   found = measured(rows, largest.padded_length)
   while found is None and rows > mesh.size:
     rows = rows // 2 // mesh.size * mesh.size
@@ -196,7 +138,7 @@ def _compile(
   return Compiled(
     f'{model.name} {model.modality}',
     *(len(hosts), chips, chosen.shared, found, planned),
-    found.fitting(chip.memory, mesh.size),
+    found.fitting(chip, mesh.size),
     found.seconds(chip, options.precision) * share,
   )
 
@@ -216,44 +158,73 @@ def compile_step(
   state = model.program.shapes(options.precision, meshes.placement(mesh))
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
-  return step.lower(state, batch, lengths).compile()
+  lowered = step.lower(state, batch, lengths)
+  if mesh.devices.flat[0].platform != 'gpu':
+    return lowered.compile()
+  # Which products Triton makes is tried on a device; without one it makes all,
+  # and not every shape.
+  return lowered.compile(compiler_options={'xla_gpu_enable_triton_gemm': False})
 
 
 def measure(
-  model: Model, options: Options, mesh: Mesh, rows: int, length: int
+  model: Model,
+  options: Options,
+  mesh: Mesh,
+  chip: Chip,
+  rows: int,
+  length: int,
 ) -> Footprint | None:
-  """The footprint of a step; None if the compiler runs out of memory."""
+  """The footprint of a step; None where the chip has too little memory."""
   try:
     step = compile_step(model, options, mesh, rows, length)
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     return None
-  return footprint(step, model, mesh, rows, length)
+  found = footprint(step, model, mesh, rows, length)
+  # Of a GPU the compiler does not ask whether it is enough.
+  return found if found.held <= chip.memory else None
 
 
 def footprint(
   step: Any, model: Model, mesh: Mesh, rows: int, length: int
 ) -> Footprint:
   """What the compiler says of a step of `compile_step`."""
-  memory, cost = step.memory_analysis(), step.cost_analysis()
+  memory, text = step.memory_analysis(), step.as_text()
   itemsize = jnp.dtype(model.inputs.dtype).itemsize
   batch = rows // mesh.size * (length * itemsize + 4)
-  return Footprint(
-    *(rows, length),
+  held = (
     memory.argument_size_in_bytes - batch,
     batch + memory.output_size_in_bytes,
     memory.temp_size_in_bytes,
     memory.generated_code_size_in_bytes,
+  )
+  if mesh.devices.flat[0].platform == 'gpu':
+    all_of_them = tuple(kernels(text))
+    operations, moved = (
+      float(sum(getattr(kernel, name) for kernel in all_of_them))
+      for name in ('operations', 'moved')
+    )
+    return Footprint(rows, length, *held, operations, moved, 0, all_of_them)
+  cost = step.cost_analysis()
+  return Footprint(
+    *(rows, length, *held),
     float(cost['flops']),
     float(cost['bytes accessed']),
-    hlo.cycles(step.as_text()),
+    hlo.cycles(text),
   )
 
 
 def describe(found: Compiled, target: str) -> str:
   """A paragraph for people."""
   one, chip = found.footprint, chip_of(target)
+  reckoned = (
+    f'{one.cycles:.3g} cycles a chip and batch, as the compiler reckons'
+  )
+  if chip.platform == 'cuda':
+    reckoned = (
+      f'{len(one.kernels)} kernels a GPU and batch, if each ran at the peaks'
+    )
   gib = {
     name: getattr(one, name) / _GIB
     for name in ('weights', 'batch', 'temporaries', 'code')
@@ -271,8 +242,8 @@ def describe(found: Compiled, target: str) -> str:
     f'{gib["batch"] + gib["code"]:.2f} for batch, results and program; '
     f'{found.fitting} rows or more would fit\n'
     f'  {one.operations:.3g} operations, {one.moved:.3g} bytes moved and '
-    f'{one.cycles:.3g} cycles a chip and batch, as the compiler reckons: all '
-    f'batches {duration(found.seconds)}, by what the largest takes an element'
+    f'{reckoned}: all batches {duration(found.seconds)}, by what the largest '
+    'takes an element'
   )
 
 

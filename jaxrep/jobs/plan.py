@@ -6,10 +6,12 @@ Units, compiled shapes, bytes of the store, floating-point operations, and the
 id sets and cells of the comparison. No weights are read.
 
     python run.py plan --target=v5e:4x4 ...
+    JAX_PLATFORMS=cpu python run.py plan --target=h200:2x8 ...
 
-also compiles each step for that slice of a TPU and says whether it fits, what
-batch would, and how long the slice takes at least. No TPU is needed, but
-libtpu is: pip install -e '.[tpu-aot]', and minutes for a large model.
+also compiles each step for that slice of a TPU, or for two hosts of eight GPUs
+(h200:8 is one host), and says whether it fits, what batch would, and how long
+they take at least. Neither is needed, but its compiler is: pip install -e
+'.[tpu-aot]' or '.[gpu-aot]', and minutes for a large model.
 """
 
 import collections
@@ -21,7 +23,9 @@ from jaxrep.jobs import settings
 
 @dataclasses.dataclass(frozen=True)
 class Config(settings.Selection, settings.Comparison, settings.Devices):
-  target: str = flag('', 'A TPU slice to compile for, as v5e:4x4.')
+  target: str = flag(
+    '', 'A TPU slice or GPUs to compile for, as v5e:4x4 or h200:8.'
+  )
 
 
 def run(config: Config) -> None:

@@ -59,22 +59,35 @@ def left_singular(
     )
 
 
+@jax.custom_batching.custom_vmap
 def _left_by_gram(
-  x: Float[Array, 'n p'],
-) -> tuple[Float[Array, 'n r'], Float[Array, ' r']]:
-  n, p = x.shape
+  x: Float[Array, '*lead n p'],
+) -> tuple[Float[Array, '*lead n r'], Float[Array, '*lead r']]:
+  """Batched as it is written, lest vmap leave what allows float64.
+
+  Both sides of a product are one array and none is its transpose: what XLA
+  computes twice it may round in two ways, and that gives no Gram matrix.
+  """
+  n, p = x.shape[-2:]
   with jax.enable_x64(True):
     wide = x.astype(jnp.float64)
     if p > n / 2:
-      values, u = jnp.linalg.eigh(wide @ wide.T, symmetrize_input=False)
-      values, u = values[::-1], u[:, ::-1]
+      products = jnp.einsum('...np,...mp->...nm', wide, wide)
+      values, u = jnp.linalg.eigh(products, symmetrize_input=False)
+      values, u = values[..., ::-1], u[..., ::-1]
       s = jnp.sqrt(jnp.maximum(values, 0))
     else:
-      values, v = jnp.linalg.eigh(wide.T @ wide, symmetrize_input=False)
-      s = jnp.sqrt(jnp.maximum(values[::-1], 0))
+      products = jnp.einsum('...np,...nq->...pq', wide, wide)
+      values, v = jnp.linalg.eigh(products, symmetrize_input=False)
+      s = jnp.sqrt(jnp.maximum(values[..., ::-1], 0))
       smallest = jnp.finfo(jnp.float32).tiny
-      u = wide @ v[:, ::-1] / jnp.maximum(s, smallest)
+      u = wide @ v[..., ::-1] / jnp.maximum(s, smallest)[..., None, :]
     return u.astype(x.dtype), s.astype(x.dtype)
+
+
+_left_by_gram.def_vmap(
+  lambda size, batched, x: (_left_by_gram(x), (True, True))
+)
 
 
 def _left_by_svd(

@@ -4,15 +4,17 @@ import importlib.util
 
 import pytest
 
-from jaxrep.extract import target
+from jaxrep.extract import target, topology
 from jaxrep.types import InputError
 
 GIB = 2**30
 
 
-@pytest.mark.parametrize('name', ['v5e', 'h100:8', '4x4'])
+@pytest.mark.parametrize('name', ['v5e', 'a100:8', '4x4'])
 def test_an_unknown_target_lists_the_kinds(name):
-  with pytest.raises(InputError, match='v4, v5e, v5p, v6e') as caught:
+  with pytest.raises(
+    InputError, match='v4, v5e, v5p, v6e, h100, h200'
+  ) as caught:
     list(target.compile_plan([], name))
   assert f'--target={name}: write kind:shape' in str(caught.value)
 
@@ -42,18 +44,24 @@ def test_a_description_says_what_is_held_and_whether_it_fits():
     assert f'all batches {told},' in said
 
 
+def _chip(memory):
+  return topology.Chip(
+    *('tpu', memory, 100.0, 10.0, 6), clock=5.0, fast=GIB // 8
+  )
+
+
 def test_rows_grow_until_what_grows_with_them_fills_the_memory():
   """The fast memory, an eighth of a GiB, counts as full."""
   grown = GIB, 7 * GIB // 8
   batch = target.Footprint(*(8, 32, 6 * GIB, *grown, GIB, 0, 0, 0))
   assert batch.held == 8 * GIB + grown[1]
-  assert batch.fitting(16 * GIB, 4) == 36
-  assert batch.fitting(16 * GIB, 8) == 32
-  assert batch.fitting(5 * GIB, 4) == 0
+  assert batch.fitting(_chip(16 * GIB), 4) == 36
+  assert batch.fitting(_chip(16 * GIB), 8) == 32
+  assert batch.fitting(_chip(5 * GIB), 4) == 0
 
 
 def test_a_batch_takes_as_long_as_what_binds_it():
-  chip = target.Chip(GIB, operations=100.0, bandwidth=10.0, clock=5.0)
+  chip = _chip(GIB)
   idle = target.Footprint(*(1, 1, 0, 0, 0, 0, 0, 0, 0))
   busy = idle._replace(operations=300.0)
   assert busy.seconds(chip, 'bfloat16') == 3

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jaxrep import mesh as meshes
-from jaxrep.extract import target
+from jaxrep.extract import target, topology
 from jaxrep.extract.plan import Options
 from jaxrep.jobs import definition, settings
 from tests import released
@@ -48,14 +48,14 @@ def test_the_rows_that_fit_do_and_twice_as_many_do_not(tmp_path):
   batch told of may still fit.
   """
   model = released.open_released(tmp_path, 'nllb-200-600m', 'text')
-  chips, chip = target.hosts_of('v5e:4x4')[0], target.chip_of('v5e:4x4')
+  chips, chip = topology.hosts_of('v5e:4x4')[0], topology.chip_of('v5e:4x4')
   mesh = meshes.of_devices(chips)
 
   def measure(rows):
     options = Options(precision='bfloat16')
-    return target.measure(model, options, mesh, rows, 256)
+    return target.measure(model, options, mesh, chip, rows, 256)
 
-  told = measure(256).fitting(chip.memory, mesh.size)
+  told = measure(256).fitting(chip, mesh.size)
   assert told > 256
   full = measure(told)
   assert full.held <= chip.memory

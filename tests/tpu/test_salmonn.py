@@ -8,20 +8,20 @@ import pytest
 
 from jaxrep import mesh as meshes
 from jaxrep import opened
-from jaxrep.extract import fit, hlo, target
+from jaxrep.extract import fit, hlo, target, topology
 from jaxrep.extract.plan import Options
 from ports import loading
 from tests import released
 
 pytestmark = pytest.mark.tpu
-CHIP = target.CHIPS['v5e'].memory
+CHIP = topology.CHIPS['v5e'].memory
 ROWS = 32  # four clips of 30 s a chip
 TOKENS = 256
 
 
 @pytest.fixture(scope='module')
 def chips():
-  found = [chip for host in target.hosts_of('v5e:2x4') for chip in host]
+  found = [chip for host in topology.hosts_of('v5e:2x4') for chip in host]
   assert len(found) == 8
   return found
 

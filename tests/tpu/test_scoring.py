@@ -1,7 +1,7 @@
-"""What all-pairs scoring communicates on a slice of a TPU.
+"""What all-pairs scoring communicates on a slice of a TPU, and on GPUs.
 
-No TPU is needed: libtpu compiles for a topology on any machine. Needs the extra
-`tpu-aot`; run with `pytest -n 0 -m tpu`.
+None is needed: their compilers run on any machine. Needs the extra `tpu-aot` or
+`gpu-aot`; run with `pytest -n 0 -m tpu` and `-m gpu`.
 """
 
 import functools
@@ -13,20 +13,23 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrep import mesh as meshes
-from jaxrep.extract import hlo, target
+from jaxrep.extract import hlo, topology
 from jaxrep.similarity import alignment, canonical, tiles
 from jaxrep.similarity.measure import Factors
 
-pytestmark = pytest.mark.tpu
 SENTENCES, WIDTH, KEPT = 256, 1024, 160
 STACK = 8
-SLICES = ['v5e:2x4', 'v5e:16x16']
+DEVICES = {'v5e:2x4': 8, 'v5e:16x16': 256, 'h200:2x8': 16}
+TARGETS = [
+  *(pytest.param(name, marks=pytest.mark.tpu) for name in list(DEVICES)[:2]),
+  pytest.param('h200:2x8', marks=pytest.mark.gpu),
+]
 
 
 @functools.cache
 def mesh_of(name):
-  chips = [chip for host in target.hosts_of(name) for chip in host]
-  assert len(chips) == {'v5e:2x4': 8, 'v5e:16x16': 256}[name]
+  chips = [chip for host in topology.hosts_of(name) for chip in host]
+  assert len(chips) == DEVICES[name]
   return meshes.of_devices(chips)
 
 
@@ -61,7 +64,7 @@ def gathered(compiled):
   return math.prod(shape)
 
 
-@pytest.mark.parametrize('name', SLICES)
+@pytest.mark.parametrize('name', TARGETS)
 @pytest.mark.parametrize(
   'measure, options',
   [(canonical.SVCCA, {'left_out': 0.01, 'k': 0}), (alignment.CKA, {})],
@@ -77,7 +80,7 @@ def test_factors_communicate_nothing(name, measure, options):
   assert hlo.collectives(lowered.compile().as_text()) == {}
 
 
-@pytest.mark.parametrize('name', SLICES)
+@pytest.mark.parametrize('name', TARGETS)
 def test_pairs_communicate_their_scores_alone(name):
   """Each device has all factors and scores its share; then one gather."""
   mesh = mesh_of(name)
@@ -94,10 +97,10 @@ def test_pairs_communicate_their_scores_alone(name):
   assert gathered(compiled) == size
   memory = compiled.memory_analysis()
   held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-  assert held < target.chip_of(name).memory
+  assert held < topology.chip_of(name).memory
 
 
-@pytest.mark.parametrize('name', SLICES)
+@pytest.mark.parametrize('name', TARGETS)
 def test_a_map_of_linear_cka_is_one_product_and_one_gather(name):
   mesh = mesh_of(name)
   sides = [stack(mesh, SENTENCES) for _ in range(2)]

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from jaxrep import mesh as meshes
-from jaxrep.extract import hlo, target
+from jaxrep.extract import hlo, target, topology
 from jaxrep.extract.plan import Options
 from jaxrep.types import SAMPLE_RATE
 from tests import released
@@ -26,7 +26,7 @@ SECONDS, TOKENS = 12, 64
 def test_hosts_of_both_slices_are_alike():
   """Extraction shares nothing between hosts: one program is for any slice."""
   for name, count in SLICES.items():
-    hosts = target.hosts_of(name)
+    hosts = topology.hosts_of(name)
     assert [len(host) for host in hosts] == [4] * count
     assert {chip.device_kind for host in hosts for chip in host} == {
       hosts[0][0].device_kind
@@ -42,18 +42,18 @@ def test_the_planned_batch_fits_and_nothing_is_communicated(
   length = policy.padded(SECONDS * SAMPLE_RATE)
   if modality == 'text':
     length = policy.padded(TOKENS)
-  mesh = meshes.of_devices(target.hosts_of('v5e:4x4')[0])
+  mesh = meshes.of_devices(topology.hosts_of('v5e:4x4')[0])
   rows = -(-policy.size(length) // mesh.size) * mesh.size
   step = target.compile_step(model, OPTIONS, mesh, rows, length)
   found = target.footprint(step, model, mesh, rows, length)
-  chip = target.chip_of('v5e:4x4')
+  chip = topology.chip_of('v5e:4x4')
   parameters = sum(
     leaf.size * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(model.program.shapes('bfloat16'))
   )
-  print(name, modality, found, found.fitting(chip.memory, mesh.size))
+  print(name, modality, found, found.fitting(chip, mesh.size))
   # Rows of a weight are filled up to the tiles of the chip's memory.
   assert parameters <= found.weights < 1.01 * parameters
   assert found.held < chip.memory
-  assert rows <= found.fitting(chip.memory, mesh.size)
+  assert rows <= found.fitting(chip, mesh.size)
   assert hlo.collectives(step.as_text()) == {}

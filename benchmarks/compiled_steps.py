@@ -1,11 +1,13 @@
-"""What the TPU compiler says of every model's step at released size.
+"""What the compiler says of every model's step at released size.
 
-    python -m benchmarks.tpu_steps [--programs='sonar speech,sonar text']
+    python -m benchmarks.compiled_steps [--programs='sonar speech,sonar text']
+    python -m benchmarks.compiled_steps --target=h200:1
 
 Compiled for one host of the target, in batches of `--seconds` of audio or
-`--tokens` of text; no TPU is needed, but libtpu is (the extra `tpu-aot`). One
-row each: what a chip holds, how many rows a host fits, and what a second of
-audio or a token costs. Minutes a program on two CPU cores.
+`--tokens` of text; no TPU and no GPU is needed, but the extra `tpu-aot` or
+`gpu-aot` is, and JAX_PLATFORMS=cpu. One row each: what a chip holds, how many
+rows a host fits, and what a second of audio or a token costs. Minutes a program
+for a TPU on two CPU cores, half a minute for a GPU.
 """
 
 import collections
@@ -19,17 +21,20 @@ from absl import app, flags
 
 from benchmarks import harness
 from jaxrep import mesh as meshes
-from jaxrep.extract import fit, hlo, target
+from jaxrep.extract import fit, hlo, target, topology
 from jaxrep.extract.plan import Options
 from jaxrep.opened import Model
 from jaxrep.types import SAMPLE_RATE
 
 _PROGRAMS = flags.DEFINE_list('programs', [], 'Which; empty for all.')
-_TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice.')
+_TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice, or GPUs.')
 _PRECISION = flags.DEFINE_list('precision', ['bfloat16'], 'One or several.')
 _SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
 _TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'A chip; 0 for 16, or 64 of text.')
+
+RESULTS = {'tpu': 'tpu_steps', 'cuda': 'gpu_steps'}
+_COMPILERS = {'tpu': 'libtpu', 'cuda': 'jax-cuda13-pjrt'}
 
 _GIB = 2**30
 
@@ -49,7 +54,10 @@ def main(_) -> None:
 
 
 def measure(model: Model) -> Iterator[dict[str, Any]]:
-  hosts, chip = target.hosts_of(_TARGET.value), target.chip_of(_TARGET.value)
+  hosts, chip = (
+    topology.hosts_of(_TARGET.value),
+    topology.chip_of(_TARGET.value),
+  )
   speech = model.modality == 'speech'
   length = _SECONDS.value * SAMPLE_RATE if speech else _TOKENS.value
   length = -(-length // model.inputs.grid) * model.inputs.grid
@@ -62,7 +70,7 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
     )
     found = target.footprint(step, model, mesh, rows, length)
     yield harness.append(
-      'tpu_steps',
+      RESULTS[chip.platform],
       {
         'model': model.name,
         'modality': model.modality,
@@ -82,7 +90,7 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
 def figures(
   found: target.Footprint,
   step: Any,
-  chip: target.Chip,
+  chip: topology.Chip,
   precision: str,
   chips: int,
 ) -> dict[str, Any]:
@@ -91,25 +99,43 @@ def figures(
   each = _TOKENS.value if found.length < SAMPLE_RATE else _SECONDS.value
   read = found.rows * each / chips
   kinds = hlo.collectives(step.as_text())
+  compiler = _COMPILERS[chip.platform]
   return {
     'weights_gib': found.weights / _GIB,
     'temporaries_gib': found.temporaries / _GIB,
     'program_gib': found.code / _GIB,
-    'rows_that_fit': found.fitting(chip.memory, chips),
+    'rows_that_fit': found.fitting(chip, chips),
     'operations_each': found.operations / read,
     'bytes_each': found.moved / read,
-    'cycles_each': found.cycles / read,
+    **(
+      kernels(found, chip)
+      if found.kernels
+      else {'cycles_each': found.cycles / read}
+    ),
     'seconds_each': found.seconds(chip, precision) / read,
     'share_of_peak': found.operations
     / chip.operations
     / found.seconds(chip, precision),
-    'libtpu': importlib.metadata.version('libtpu'),
+    compiler: importlib.metadata.version(compiler),
     'collectives': {kind: len(shapes) for kind, shapes in kinds.items()},
     'gathers': collections.Counter(
       line.split('=')[1].split()[0].partition('{')[0]
       for line in step.as_text().splitlines()
       if ' gather(' in line
     ),
+  }
+
+
+def kernels(found: target.Footprint, chip: topology.Chip) -> dict[str, float]:
+  """How many, and the share of attention's between its linear maps."""
+  attention = sum(
+    kernel.seconds(chip)
+    for kernel in found.kernels
+    if '/attend/' in kernel.scope
+  )
+  return {
+    'kernels': len(found.kernels),
+    'attention_share': attention / found.seconds(chip, ''),
   }
 
 
