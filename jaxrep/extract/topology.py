@@ -6,6 +6,7 @@ CUDA for a GPU that it is told the measures of.
 
 import collections
 import os
+import re
 from typing import Any, Literal, NamedTuple
 
 from jaxrep.types import InputError
@@ -15,6 +16,11 @@ _INSTALL = {
   'tpu': "libtpu: pip install -e '.[tpu-aot]'",
   'cuda': "JAX's plugin for CUDA: pip install -e '.[gpu-aot]', and where there "
   'is no GPU the variable JAX_PLATFORMS=cpu',
+}
+
+_SHAPES = {
+  'tpu': re.compile(r'\d+(x\d+)*'),
+  'cuda': re.compile(r'(\d+x)?\d+'),
 }
 
 
@@ -96,7 +102,7 @@ def hosts_of(target: str) -> list[list[Any]]:
 
 def _devices(target: str) -> list[Any]:
   kind, _, shape = target.partition(':')
-  if kind not in CHIPS or not shape:
+  if kind not in CHIPS or not _SHAPES[CHIPS[kind].platform].fullmatch(shape):
     known = ', '.join(CHIPS)
     raise InputError(
       f'--target={target}: write kind:shape, as v5e:4x4, or h200:8 for eight '

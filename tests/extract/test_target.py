@@ -10,7 +10,9 @@ from jaxrep.types import InputError
 GIB = 2**30
 
 
-@pytest.mark.parametrize('name', ['v5e', 'a100:8', '4x4'])
+@pytest.mark.parametrize(
+  'name', ['v5e', 'a100:8', '4x4', 'h200:eight', 'h200:2x2x8']
+)
 def test_an_unknown_target_lists_the_kinds(name):
   with pytest.raises(
     InputError, match='v4, v5e, v5p, v6e, h100, h200'
@@ -19,11 +21,19 @@ def test_an_unknown_target_lists_the_kinds(name):
   assert f'--target={name}: write kind:shape' in str(caught.value)
 
 
-def test_without_libtpu_or_such_a_slice_it_says_what_to_install():
-  name = 'v5e:4x4'
-  if importlib.util.find_spec('libtpu'):
-    name = 'v5e:1001x3'
-  with pytest.raises(InputError, match='tpu-aot') as caught:
+@pytest.mark.parametrize(
+  'name, none, module, extra',
+  [
+    ('v5e:4x4', 'v5e:1001x3', 'libtpu', 'tpu-aot'),
+    ('h200:2x8', 'h200:0', 'jax_cuda13_plugin', 'gpu-aot'),
+  ],
+)
+def test_without_a_compiler_or_such_a_machine_it_says_what_to_install(
+  name, none, module, extra
+):
+  if importlib.util.find_spec(module):
+    name = none
+  with pytest.raises(InputError, match=extra) as caught:
     list(target.compile_plan([], name))
   assert f'--target={name} cannot be compiled for' in str(caught.value)
 
