@@ -249,7 +249,7 @@ def gpu_lines(h100: Mapping, h200: Mapping) -> list[tuple]:
       cell
       for one in (row, h200[key])
       for cell in (
-        f'{1e6 * one["seconds_each"]:,.3g} {each(key)}',
+        f'{1e6 * one["seconds_each"]:,.4g} {each(key)}',
         f'{one["share_of_peak"]:.0%}',
       )
     )
