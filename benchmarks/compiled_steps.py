@@ -33,7 +33,7 @@ _SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
 _TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'A chip; 0 for 16, or 64 of text.')
 
-RESULTS = {'tpu': 'tpu_steps', 'cuda': 'gpu_steps'}
+_RESULTS = {'tpu': 'tpu_steps', 'cuda': 'gpu_steps'}
 _COMPILERS = {'tpu': 'libtpu', 'cuda': 'jax-cuda13-pjrt'}
 
 _GIB = 2**30
@@ -54,10 +54,8 @@ def main(_) -> None:
 
 
 def measure(model: Model) -> Iterator[dict[str, Any]]:
-  hosts, chip = (
-    topology.hosts_of(_TARGET.value),
-    topology.chip_of(_TARGET.value),
-  )
+  hosts = topology.hosts_of(_TARGET.value)
+  chip = topology.chip_of(_TARGET.value)
   speech = model.modality == 'speech'
   length = _SECONDS.value * SAMPLE_RATE if speech else _TOKENS.value
   length = -(-length // model.inputs.grid) * model.inputs.grid
@@ -70,7 +68,7 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
     )
     found = target.footprint(step, model, mesh, rows, length)
     yield harness.append(
-      RESULTS[chip.platform],
+      _RESULTS[chip.platform],
       {
         'model': model.name,
         'modality': model.modality,
@@ -98,6 +96,7 @@ def figures(
   # TOKENS or SECONDS that one chip reads in a batch.
   each = _TOKENS.value if found.length < SAMPLE_RATE else _SECONDS.value
   read = found.rows * each / chips
+  seconds = found.seconds(chip, precision)
   kinds = hlo.collectives(step.as_text())
   compiler = _COMPILERS[chip.platform]
   return {
@@ -108,14 +107,12 @@ def figures(
     'operations_each': found.operations / read,
     'bytes_each': found.moved / read,
     **(
-      kernels(found, chip)
+      kernels(found, chip, seconds)
       if found.kernels
       else {'cycles_each': found.cycles / read}
     ),
-    'seconds_each': found.seconds(chip, precision) / read,
-    'share_of_peak': found.operations
-    / chip.operations
-    / found.seconds(chip, precision),
+    'seconds_each': seconds / read,
+    'share_of_peak': found.operations / chip.operations / seconds,
     compiler: importlib.metadata.version(compiler),
     'collectives': {kind: len(shapes) for kind, shapes in kinds.items()},
     'gathers': collections.Counter(
@@ -126,7 +123,9 @@ def figures(
   }
 
 
-def kernels(found: target.Footprint, chip: topology.Chip) -> dict[str, float]:
+def kernels(
+  found: target.Footprint, chip: topology.Chip, seconds: float
+) -> dict[str, float]:
   """How many, and the share of attention's between its linear maps."""
   attention = sum(
     kernel.seconds(chip)
@@ -135,7 +134,7 @@ def kernels(found: target.Footprint, chip: topology.Chip) -> dict[str, float]:
   )
   return {
     'kernels': len(found.kernels),
-    'attention_share': attention / found.seconds(chip, ''),
+    'attention_share': attention / seconds,
   }
 
 

@@ -25,7 +25,9 @@ _CALLS = re.compile(r'calls=%?([\w.\-]+)')
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 _GEMM = re.compile(r'"lhs_contracting_dimensions":(\[[^\]]*\])')
 _CONVOLVED = re.compile(r'dim_labels=\w+_(\w+)->')
-_EXACT = re.compile(r'"operand_precision":\["HIGHEST"')
+_EXACT = re.compile(
+  r'"operand_precision":\["HIGHEST"|operand_precision=\{highest'
+)
 # What takes no time, and the loop, whose body is counted by itself.
 _FREE = {'parameter', 'bitcast', 'get-tuple-element', 'tuple', 'constant'}
 _FREE |= {'while'}
@@ -112,10 +114,7 @@ def _kernel(
 def _read_of(inner: Sequence[_Line], at: int, size: int) -> int:
   """Of a fusion's operand: less than all where it is only picked from."""
   parameters = [line for line in inner if line.kind == 'parameter']
-  name = next(
-    (x.name for x in parameters if x.operands == [str(at)]),
-    None,
-  )
+  name = next((x.name for x in parameters if x.operands == [str(at)]), None)
   users = [line for line in inner if name in line.operands]
   if not users or any(
     line.kind not in _PICKS or line.operands[0] != name for line in users

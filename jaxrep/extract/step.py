@@ -53,13 +53,12 @@ def pooled_step(
 
   def step(state, batch, lengths):
     pooled = {}
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      for tap in _taps(program, precision, state, batch, lengths):
-        by_token = program.modality == 'text' and tap.mask.shape == batch.shape
-        if by_token and not specials and tap.whole is None:
-          tap = tap._replace(mask=tap.mask & inner(tap.mask))
-        with jax.named_scope('pooling'):
-          pooled[tap.name] = pooling.vector(tap)
+    for tap in _taps(program, precision, state, batch, lengths):
+      by_token = program.modality == 'text' and tap.mask.shape == batch.shape
+      if by_token and not specials and tap.whole is None:
+        tap = tap._replace(mask=tap.mask & inner(tap.mask))
+      with jax.named_scope('pooling'):
+        pooled[tap.name] = pooling.vector(tap)
     return {
       width: jnp.stack([pooled[name] for name in names], axis=1)
       for width, names in groups(program.taps).items()
@@ -91,9 +90,21 @@ def _jitted(
   state = jax.tree.map(lambda leaf: leaf.sharding, shapes)
   widest = max(dim for _, dim in program.taps)
   one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+  step = _on(mesh, step)
   if turns and one_cpu and widest <= _WIDEST:
     step = functools.partial(_in_turns, step, program.modality)
   return jax.jit(step, in_shardings=(state, rows, rows), out_shardings=rows)
+
+
+def _on(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
+  """The step, which may ask what devices its rows are dealt over."""
+
+  @functools.wraps(step)
+  def placed(*operands):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return step(*operands)
+
+  return placed
 
 
 def _in_turns(
@@ -128,8 +139,7 @@ def frames_step(
   """step(state, batch, lengths) → each tap's states and mask, unpooled."""
 
   def step(state: Any, batch: jax.Array, lengths: jax.Array):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      taps = _taps(program, precision, state, batch, lengths)
+    taps = _taps(program, precision, state, batch, lengths)
     return [(tap.states, tap.mask) for tap in taps]
 
   return _jitted(step, program, precision, mesh)

@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 from jaxrep.types import InputError
 
 _GIB = 2**30
+_TAKEN = 0.75  # of a GPU's memory, by JAX unless told
 _INSTALL = {
   'tpu': "libtpu: pip install -e '.[tpu-aot]'",
   'cuda': "JAX's plugin for CUDA: pip install -e '.[gpu-aot]', and where there "
   'is no GPU the variable JAX_PLATFORMS=cpu',
 }
-
 _SHAPES = {
   'tpu': re.compile(r'\d+(x\d+)*'),
   'cuda': re.compile(r'(\d+x)?\d+'),
@@ -48,17 +48,21 @@ def _tpu(gib: float, operations: float, bandwidth: float, clock: float) -> Chip:
   )
 
 
+def _gpu(gib: float, operations: float, bandwidth: float) -> Chip:
+  memory = int(_TAKEN * gib * _GIB)
+  return Chip('cuda', memory, operations, bandwidth, operations / 67e12)
+
+
 # TPUs as Google Cloud documents them, but for the memory: of that the compiler
 # says how much there is when it runs out. It takes each half of a v4 for a
-# device. GPUs as NVIDIA documents them (SXM, dense); JAX takes three quarters
-# of their memory.
+# device. GPUs as NVIDIA documents them (SXM, dense).
 CHIPS = {
   'v4': _tpu(15.25, 137.5e12, 614e9, 1.05e9),
   'v5e': _tpu(15.75, 197e12, 819e9, 1.5e9),
   'v5p': _tpu(95.74, 459e12, 2765e9, 1.75e9),
   'v6e': _tpu(31.25, 918e12, 1640e9, 1.75e9),
-  'h100': Chip('cuda', int(0.75 * 79.1 * _GIB), 989e12, 3352e9, 989 / 67),
-  'h200': Chip('cuda', int(0.75 * 141.0 * _GIB), 989e12, 4800e9, 989 / 67),
+  'h100': _gpu(79.1, 989e12, 3352e9),
+  'h200': _gpu(141.0, 989e12, 4800e9),
 }
 
 # What the compiler asks of a GPU of Hopper's kind.
@@ -139,7 +143,7 @@ def _gpus(kind: str, shape: str) -> list[Any]:
     target_config=_HOPPER.format(
       name=f'NVIDIA {kind.upper()}',
       bandwidth=int(chip.bandwidth),
-      memory=int(chip.memory / 0.75),
+      memory=int(chip.memory / _TAKEN),
     ),
   )
   return list(found.devices)

@@ -1,4 +1,4 @@
-"""Targets of a plan that cannot be compiled for; the rest is in tests/tpu."""
+"""Targets that a plan cannot be compiled for; the rest: tests/compiled."""
 
 import importlib.util
 

@@ -1,7 +1,7 @@
 """`run.py plan --target=`: what it says is true of the program that runs.
 
-No TPU is needed: libtpu compiles for a topology on any machine. Needs the extra
-`tpu-aot`; run with `pytest -n 0 -m tpu`.
+No TPU and no GPU is needed: their compilers run on any machine. Needs the extra
+`tpu-aot` or `gpu-aot`; run with `pytest -n 0 -m tpu` and `-m gpu`.
 """
 
 import jax
@@ -13,21 +13,27 @@ from jaxrep.extract.plan import Options
 from jaxrep.jobs import definition, settings
 from tests import released
 
-pytestmark = pytest.mark.tpu
 
-
-def test_a_plan_is_compiled_for_the_hosts_of_a_slice():
-  """`run.py plan --target=`: four hosts of four chips read two languages."""
+@pytest.mark.parametrize(
+  'name, hosts, chips, reckoned',
+  [
+    pytest.param('v5e:4x4', 4, 4, 'cycles a chip', marks=pytest.mark.tpu),
+    pytest.param('h200:2x8', 2, 8, 'kernels a GPU', marks=pytest.mark.gpu),
+  ],
+)
+def test_a_plan_is_compiled_for_its_hosts(name, hosts, chips, reckoned):
+  """`run.py plan --target=`, of two languages."""
   plan = definition.make_plan(
     settings.Selection(
       models=('tiny-untrained',), languages='eng,swh', precision='bfloat16'
     )
   )
-  text, spoken = target.compile_plan(plan.entries, 'v5e:4x4')
+  text, spoken = target.compile_plan(plan.entries, name)
   for found in (text, spoken):
-    assert (found.hosts, found.chips, found.shared) == (4, 4, 1)
+    assert (found.hosts, found.chips, found.shared) == (hosts, chips, 1)
     assert found.fits and found.fitting > 100 * found.footprint.rows
-    said = target.describe(found, 'v5e:4x4')
+    said = target.describe(found, name)
+    assert reckoned in said
     assert 'fits' in said and f'{found.fitting} rows or more would fit' in said
   weights = sum(
     leaf.size * leaf.dtype.itemsize
@@ -41,6 +47,7 @@ def test_a_plan_is_compiled_for_the_hosts_of_a_slice():
   assert 0 < text.seconds < spoken.seconds < 1
 
 
+@pytest.mark.tpu
 def test_the_rows_that_fit_do_and_twice_as_many_do_not(tmp_path):
   """The compiler itself refuses what a chip cannot hold.
 

@@ -2,7 +2,7 @@
 
 No TPU is needed: libtpu compiles for a topology on any machine. Needs the extra
 `tpu-aot`; run with `pytest -n 0 -m tpu`. Minutes a program; SALMONN is
-in `test_salmonn`.
+in `test_tpu_salmonn`.
 """
 
 import jax
