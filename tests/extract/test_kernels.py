@@ -1,4 +1,4 @@
-"""What is read of the kernels of a program for a GPU; more in tests/compiled."""
+"""What is read of the kernels of a GPU's program; more in tests/compiled."""
 
 import pathlib
 
