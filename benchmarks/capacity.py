@@ -357,9 +357,9 @@ one GPU: no measurement either. It tells neither time nor bytes; a kernel is
 taken to run at the peaks of the card, for what it reads and writes and for its
 product, and nothing to wait for its launch. Rows that fit are those of the
 H100, of which JAX takes three quarters of the memory. «Attention» is its share
-of the time on the H200, without its linear maps: scores in float32 that XLA
-writes and reads up to five times. PyTorch's fused attention does not, so that
-it may be ahead of jaxrep there; that is to be seen on a GPU.
+of the time on the H200, without its linear maps: one kernel, which is counted
+as twice its products, as long as its instructions are; it has not run on a GPU.
+BEATs' attention is XLA's, which writes and reads the scores.
 
 {gpus}
 

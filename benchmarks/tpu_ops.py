@@ -22,7 +22,7 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks import harness
 from jaxrep.extract import hlo, topology
 from jaxrep.similarity import newton_schulz
-from ports import conformer, positions
+from ports import positions
 from ports.attention import Bias, attention
 from ports.convolutions import DepthwiseConv
 from ports.layers import relative_sinusoid
@@ -98,7 +98,7 @@ def by_skew(q, table):
     products[..., ::-1],
     jnp.repeat(behind, time - 1 - LEFT, axis=-1),
   ]
-  return conformer.skewed(jnp.concatenate(parts, axis=-1)[..., ::-1])
+  return positions.skewed(jnp.concatenate(parts, axis=-1)[..., ::-1])
 
 
 def with_bias(bias: Form, q, k, v, table, mask):
@@ -117,7 +117,7 @@ def skewed(q, table):
     ),
     preferred_element_type=jnp.float32,
   )
-  return conformer.skewed(products)
+  return positions.skewed(products)
 
 
 def rotated(q, table):

@@ -3,7 +3,8 @@
 All heads at once is one large program for an accelerator. On a CPU its scores,
 [batch, head, query, key], go through memory once for each step of the softmax;
 one head at a time they stay in the cache, which takes two thirds of the time or
-less, and a quarter of the memory.
+less, and a quarter of the memory. For NVIDIA's GPUs there is a kernel, where
+products may read bfloat16.
 """
 
 import functools
@@ -13,9 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
+from ports import flash
 from ports.layers import wide
+from ports.positions import placed
 
 # Scores of a head, in numbers, from which it has a turn of its own on a CPU:
 # below, the turns cost more than the cache gives.
@@ -33,6 +37,30 @@ class Bias(NamedTuple):
   operands: tuple[Array, ...]
 
 
+class Relative(NamedTuple):
+  """Positions by their distance: q · table[left + key − query] / √d.
+
+  Beyond either end it is the first or the last row.
+  """
+
+  q: Float[Array, 'batch head query d']
+  table: Float[Array, '1 #head distance d']
+  left: int
+
+  @property
+  def operands(self) -> tuple[Array, Array]:
+    return self.q, self.table
+
+  def of(
+    self,
+    q: Float[Array, '*lead query d'],
+    table: Float[Array, '*#lead distance d'],
+  ) -> Float[Array, '*lead query key']:
+    """Products with all of the table, computed wide, put where they belong."""
+    products = _matmul(q, table.swapaxes(-1, -2)) * q.shape[-1] ** -0.5
+    return placed(products, self.left)
+
+
 def split_heads(
   x: Float[Array, 'batch time dim'], heads: int
 ) -> Float[Array, 'batch time head d']:
@@ -45,18 +73,68 @@ def attention(
   k: Float[Array, 'batch key head d'],
   v: Float[Array, 'batch key head d'],
   allowed: Bool[Array, '#batch #query key'],
-  bias: Bias | None = None,
+  bias: Bias | Relative | None = None,
+  heads_over: str | None = None,
 ) -> Float[Array, 'batch query head_d']:
-  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated."""
-  of, operands = bias or (None, ())
+  """softmax(q kᵀ/√d + bias) v over the allowed keys, heads concatenated.
+
+  Args:
+    heads_over: the axis of a mesh that heads are dealt over, and rows over the
+      other; where there is none, rows are dealt over all devices.
+  """
+  of, operands = (bias.of, bias.operands) if bias else (None, ())
   of_heads = functools.partial(_attended, of)
   if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not _several_devices():
     of_heads = functools.partial(_by_head, of_heads)
-  return jax.lax.platform_dependent(
-    *(q, k, v, allowed, *operands),
-    cpu=functools.partial(_heads_in_front, of_heads),
-    default=functools.partial(_as_they_come, of),
-  )
+  forms = {
+    'cpu': functools.partial(_heads_in_front, of_heads),
+    'default': functools.partial(_as_they_come, of),
+  }
+  if _has_kernel(q, k, allowed, bias):
+    forms['cuda'] = functools.partial(_in_one_kernel, bias, heads_over)
+  return jax.lax.platform_dependent(q, k, v, allowed, *operands, **forms)
+
+
+def _has_kernel(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  bias: Bias | Relative | None,
+) -> bool:
+  narrow = jax.config.jax_default_matmul_precision == 'bfloat16'
+  fits = flash.takes(q, k, allowed) and not isinstance(bias, Bias)
+  return narrow and fits and flash.trusted()
+
+
+def _in_one_kernel(
+  bias: Relative | None,
+  heads_over: str | None,
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  *operands: Array,
+) -> Float[Array, 'batch query head_d']:
+  """On each device for its own rows and heads: XLA cannot divide a kernel."""
+  form, near = flash.flash_attention, ()
+  if bias:
+    form = functools.partial(form, left=bias.left)
+    near = (operands[0].swapaxes(1, 2), operands[1][0])
+  if _several_devices():
+    rows, heads = jax.sharding.get_abstract_mesh().axis_names, heads_over
+    if heads:
+      rows = tuple(axis for axis in rows if axis != heads)
+    of_steps = PartitionSpec(rows, None, heads)
+    of_mask = PartitionSpec(rows if allowed.shape[0] > 1 else None)
+    of_near = of_steps, PartitionSpec(heads)
+    form = jax.shard_map(
+      form,
+      in_specs=(*[of_steps] * 3, of_mask, *of_near[: len(near)]),
+      out_specs=of_steps,
+      check_vma=False,
+    )
+  found = form(q, k, v, allowed, *near)
+  return found.reshape(*found.shape[:2], -1)
 
 
 def _as_they_come(

@@ -34,7 +34,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ports.attention import Bias, attention, split_heads
+from ports.attention import Relative, attention, split_heads
 from ports.convolutions import (
   DepthwiseConv,
   InnerPointwiseConv,
@@ -49,11 +49,9 @@ from ports.layers import (
   TapSpec,
   glu,
   relative_sinusoid,
-  wide,
   zero_padding,
 )
 from ports.loading import Table
-from ports.positions import clipped
 
 States = list[tuple[str, Float[Array, 'batch _ _']]]
 Queries = Float[Array, 'batch time head d']
@@ -145,7 +143,7 @@ class SelfAttention(nnx.Module):
 
   def placed(
     self, q: Queries, positions: Positions
-  ) -> tuple[Queries, Bias | None]:
+  ) -> tuple[Queries, Relative | None]:
     """The queries that meet the keys, and what positions add to the scores."""
     return q, None
 
@@ -163,14 +161,11 @@ class ShawAttention(SelfAttention):
 
   def placed(
     self, q: Queries, positions: Positions
-  ) -> tuple[Queries, Bias | None]:
+  ) -> tuple[Queries, Relative | None]:
     """Adds q · E[clip(key − query)] / √d, by the products with all of E."""
 
-    def near(q, table):
-      return clipped(_products(q, table), self.left)
-
     table = self.distance_embedding.embedding[...]
-    return q, Bias(near, (q.swapaxes(1, 2), table[None, None]))
+    return q, Relative(q.swapaxes(1, 2), table[None, None], self.left)
 
 
 class TransformerXLAttention(SelfAttention):
@@ -185,37 +180,14 @@ class TransformerXLAttention(SelfAttention):
 
   def placed(
     self, q: Queries, positions: Positions
-  ) -> tuple[Queries, Bias | None]:
+  ) -> tuple[Queries, Relative | None]:
     """(q + u) for the keys, and (q + v) · R(query − key) / √d."""
     relative = split_heads(self.linear_pos(positions)[None], self.heads)
     shifted = q + self.pos_bias_v[...].astype(q.dtype)
-    operands = (shifted.swapaxes(1, 2), relative.swapaxes(1, 2))
-    bias = Bias(lambda q, r: skewed(_products(q, r)), operands)
+    bias = Relative(
+      shifted.swapaxes(1, 2), relative.swapaxes(1, 2), q.shape[1] - 1
+    )
     return q + self.pos_bias_u[...].astype(q.dtype), bias
-
-
-def _products(
-  q: Float[Array, '*lead time d'], table: Float[Array, '*#lead distance d']
-) -> Float[Array, '*lead time distance']:
-  """q · table / √d, computed wide."""
-  found = jnp.matmul(
-    q, table.swapaxes(-1, -2), preferred_element_type=wide(q.dtype)
-  )
-  return found * q.shape[-1] ** -0.5
-
-
-def skewed(
-  products: Float[Array, '*lead time distance'],
-) -> Float[Array, '*lead time time']:
-  """[…, l, r] is the product at distance l − r: column time − 1 − l + r.
-
-  With one column in front, rows read as if they were one shorter begin one
-  column later each, which is the shift that is wanted.
-  """
-  *lead, time, distances = products.shape
-  padded = jnp.pad(products, (*((0, 0),) * (products.ndim - 1), (1, 0)))
-  rows = padded.reshape(*lead, distances + 1, time)[..., 1:, :]
-  return rows.reshape(*lead, time, distances)[..., :time]
 
 
 class ConvModule(nnx.Module):

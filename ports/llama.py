@@ -166,7 +166,8 @@ class Attention(nnx.Module):
     v = split_heads(self.v_proj(x), self.shared)
     k, v = (jnp.repeat(y, self.heads // self.shared, axis=2) for y in (k, v))
     past = np.tri(x.shape[1], dtype=bool)
-    return self.o_proj(attention(q, k, v, mask[:, None] & past))
+    allowed = mask[:, None] & past
+    return self.o_proj(attention(q, k, v, allowed, heads_over='model'))
 
 
 def rotate(

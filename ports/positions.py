@@ -8,6 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
+def placed(
+  products: Float[Array, '*lead time distance'], left: int
+) -> Float[Array, '*lead time time']:
+  """[…, q, k] is the product in column left + k − q, or at either end."""
+  time, distances = products.shape[-2:]
+  if left == time - 1 and distances == 2 * time - 1:
+    return skewed(products)
+  return clipped(products, left)
+
+
 def clipped(
   products: Float[Array, '*lead time distance'], left: int
 ) -> Float[Array, '*lead time time']:
@@ -23,6 +33,20 @@ def clipped(
     tpu=functools.partial(picked_by_product, column=column),
     default=functools.partial(picked_by_index, column=column),
   )
+
+
+def skewed(
+  products: Float[Array, '*lead time distance'],
+) -> Float[Array, '*lead time time']:
+  """[…, q, k] is the product in column time − 1 + k − q: each has its own.
+
+  With one column in front, rows read as if they were one shorter begin one
+  column later each, which is the shift that is wanted.
+  """
+  *lead, time, distances = products.shape
+  padded = jnp.pad(products, (*((0, 0),) * (products.ndim - 1), (1, 0)))
+  rows = padded.reshape(*lead, distances + 1, time)[..., 1:, :]
+  return rows.reshape(*lead, time, distances)[..., :time]
 
 
 def picked_by_index(

@@ -79,6 +79,7 @@ DENIED = {
   'jaxrep.report': {'jax', 'flax'},
 }
 COMPOSITIONS = {
+  'attention': {'flash'},
   'seamless': {'nllb', 'conformer'},
   'sonar': {'nllb', 'conformer', 'pooler'},
   'pooler': {'nllb'},

@@ -24,6 +24,7 @@ _LINE = re.compile(
 _CALLS = re.compile(r'calls=%?([\w.\-]+)')
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 _GEMM = re.compile(r'"lhs_contracting_dimensions":(\[[^\]]*\])')
+_FLASH = 'name = "flash_attention"'
 _CONVOLVED = re.compile(r'dim_labels=\w+_(\w+)->')
 _EXACT = re.compile(
   r'"operand_precision":\["HIGHEST"|operand_precision=\{highest'
@@ -131,6 +132,9 @@ def _product(
   results = math.prod(line.arrays[0][1])
   if gemm := _GEMM.search(line.rest):
     contracted = math.prod(shape[int(axis)] for axis in json.loads(gemm[1]))
+  elif _FLASH in line.rest:  # its exponentials take as long as its products
+    keys = operands[1].arrays[0][1][1]
+    return 4.0 * math.prod(shape) * keys, 2
   elif convolved := _CONVOLVED.search(line.rest):
     kernel = operands[1].arrays[0][1]
     contracted = math.prod(kernel) // kernel[convolved[1].index('o')]

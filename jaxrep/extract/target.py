@@ -55,9 +55,11 @@ class Footprint(NamedTuple):
 
     As if all but weights and program grew with the rows, and the fast memory,
     where a small batch hides, were full. The nearer a batch comes to what fits,
-    the nearer is this.
+    the nearer is this. For a GPU a row's temporaries differ from batch to batch
+    by up to a third: those of this one may be the least.
     """
-    each = (self.batch + self.temporaries + chip.fast) / self.rows
+    uneven = 4 / 3 if self.kernels else 1
+    each = (self.batch + uneven * self.temporaries + chip.fast) / self.rows
     left = chip.memory - self.weights - self.code
     return max(0, int(left / each)) // chips * chips
 

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from jaxrep.extract import target, topology
+from jaxrep.extract import kernels, target, topology
 from jaxrep.types import InputError
 
 GIB = 2**30
@@ -68,6 +68,14 @@ def test_rows_grow_until_what_grows_with_them_fills_the_memory():
   assert batch.fitting(_chip(16 * GIB), 4) == 36
   assert batch.fitting(_chip(16 * GIB), 8) == 32
   assert batch.fitting(_chip(5 * GIB), 4) == 0
+
+
+def test_rows_of_a_gpu_may_take_a_third_more_temporaries():
+  kernel = kernels.Kernel('one', '', 1)
+  batch = target.Footprint(
+    8, 32, 6 * GIB, GIB, 3 * GIB, GIB, 0, 0, 0, (kernel,)
+  )
+  assert batch.fitting(_chip(23 * GIB)._replace(fast=0), 1) == 25
 
 
 def test_a_batch_takes_as_long_as_what_binds_it():

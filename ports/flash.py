@@ -1,0 +1,251 @@
+"""Attention in one kernel, for NVIDIA's GPUs (FlashAttention; Dao, 2023).
+
+XLA's own program there writes the scores [batch, head, query, key] in float32
+and reads them up to five times. Here a block of queries meets the keys block by
+block, with a running maximum and sum (Milakov & Gimelshein, 2018), so that no
+score leaves the chip; those of relative positions are picked in the kernel.
+"""
+
+import concurrent.futures
+import functools
+import math
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Bool, Float
+
+Carry = tuple[Array, Array, Array]
+
+QUERIES, KEYS = 128, 64  # of a block, at most
+LEAST = 16  # of each side of a product that a tensor core takes
+WIDTHS = (16, 32, 64, 128)  # of a head: blocks have powers of two
+# The logit of a key that is not allowed: a row of such alone is a mean, as the
+# difference of two is 0.
+HIDDEN = -1e30
+# Beyond, Pallas' offsets into the mask overflow, and CUDA's grid is too small.
+MASK, ROWS = 2**31, 2**16
+TRUST = 0.02  # of the largest result; bfloat16 is wrong by a quarter of it
+
+
+def takes(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+) -> bool:
+  """Whether there is a kernel for these sizes."""
+  long = min(q.shape[1], k.shape[1]) >= LEAST
+  few = allowed.size < MASK and q.shape[0] < ROWS
+  return long and few and q.shape[-1] in WIDTHS
+
+
+@functools.cache
+def trusted() -> bool:
+  """Whether the kernel gives the definition on this process' GPU.
+
+  Warns where it does not. A process without a GPU compiles for another machine.
+  """
+  if jax.default_backend() != 'gpu':
+    return True
+  # A trace may be under way; a thread of its own is outside of it.
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    fault = thread.submit(fault_of, flash_attention).result()
+  if fault:
+    warnings.warn(
+      f"The attention kernel is left out for XLA's program, which is slower: "
+      f'on {jax.devices()[0].device_kind} {fault}.',
+      stacklevel=2,
+    )
+  return not fault
+
+
+def fault_of(form: Callable[..., Array]) -> str | None:
+  """What is wrong with a form of `flash_attention`, by the definition."""
+  rng = np.random.default_rng(0)
+  time, left, columns = 150, 12, 20
+  q, k, v = rng.standard_normal((3, 2, time, 2, 64)).astype(np.float32)
+  table = rng.standard_normal((2, columns, 64)).astype(np.float32)
+  allowed = np.arange(time) < np.array([time, 70])[:, None, None]
+  try:
+    found = np.asarray(form(q, k, v, allowed, q, table, left=left))
+  except Exception as error:  # of lowering, of Triton, of the driver
+    said, *_ = str(error).split('\n')
+    return f'it fails ({said})'
+  step = np.arange(time)
+  column = np.clip(step - step[:, None] + left, 0, columns - 1)
+  logits = np.einsum('bqhd,bkhd->bhqk', q, k)
+  products = np.einsum('bqhd,hwd->bhqw', q, table)
+  logits += products[:, :, step[:, None], column]
+  logits /= np.sqrt(q.shape[-1])
+  weights = np.exp(logits) * allowed[:, None]
+  weights /= weights.sum(axis=-1, keepdims=True)
+  wanted = np.einsum('bhqk,bkhd->bqhd', weights, v)
+  error = np.abs(found - wanted).max() / np.abs(wanted).max()
+  return None if error < TRUST else f'it is wrong by {error:.0%}'
+
+
+@functools.partial(jax.jit, static_argnames=('left', 'interpret'))
+def flash_attention(
+  q: Float[Array, 'batch query head d'],
+  k: Float[Array, 'batch key head d'],
+  v: Float[Array, 'batch key head d'],
+  allowed: Bool[Array, '#batch #query key'],
+  near: Float[Array, 'batch query head d'] | None = None,
+  table: Float[Array, '#head distance d'] | None = None,
+  *,
+  left: int = 0,
+  interpret: bool = False,
+) -> Float[Array, 'batch query head d']:
+  """softmax((q kᵀ + near · table)/√d) v over the allowed keys.
+
+  Key k adds the product of query q with row left + k − q of the table, or with
+  the first or last one beyond. Products are of bfloat16, sums of float32; the
+  result is of v's dtype. A query without any allowed key looks at all alike.
+
+  Args:
+    interpret: runs the kernel on any backend, slowly.
+  """
+  # Logits to the base of 2, whose power is one instruction.
+  unit = q.shape[-1] ** -0.5 * math.log2(math.e)
+  operands = [q * unit, k, v]
+  if near is not None:
+    operands.append(_products((near * unit).astype(jnp.bfloat16), table))
+  narrow = [x.astype(jnp.bfloat16) for x in operands]
+  return _call(*narrow, allowed, left=left, interpret=interpret).astype(v.dtype)
+
+
+def _call(q, k, v, *others, left, interpret):
+  """The kernel once for each block of queries of each head of each row."""
+  *products, allowed = others
+  (batch, queries, heads, d), keys = q.shape, k.shape[1]
+  rows, own = (length > 1 for length in allowed.shape[:2])
+  mask = pl.BlockSpec(
+    (None, queries if own else None, keys),
+    lambda i, head, row: (row if rows else 0, 0, 0),
+  )
+  placed = [
+    pl.BlockSpec(
+      (None, None, queries, x.shape[-1]),
+      lambda i, head, row: (head, row, 0, 0),
+    )
+    for x in products
+  ]
+  size = min(QUERIES, _power(queries)), min(KEYS, _power(keys))
+  return pl.pallas_call(
+    functools.partial(_kernel, size=size, left=left),
+    grid=(pl.cdiv(queries, size[0]), heads, batch),
+    in_specs=[*(_of_head(*x.shape[1::2]) for x in (q, k, v)), mask, *placed],
+    out_specs=_of_head(queries, d),
+    out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
+    compiler_params=triton.CompilerParams(
+      num_warps=8 if d > 64 else 4, num_stages=2
+    ),
+    interpret=interpret,
+    name='flash_attention',
+  )(q, k, v, allowed, *products)
+
+
+def _products(
+  near: Float[Array, 'batch query head d'],
+  table: Float[Array, '#head distance d'],
+) -> Float[Array, 'head batch query distance']:
+  """Heads in front, as a product of many matrices is laid out."""
+  each = (near.shape[2], *table.shape[1:])
+  table = jnp.broadcast_to(table, each).astype(near.dtype)
+  return jnp.einsum('bqhd,hwd->hbqw', near, table)
+
+
+def _of_head(time: int, d: int) -> pl.BlockSpec:
+  """All steps of one head of one row."""
+  return pl.BlockSpec(
+    (None, time, None, d), lambda i, head, row: (row, 0, head, 0)
+  )
+
+
+def _power(length: int) -> int:
+  """The least power of two that is as long, or as a tensor core needs."""
+  return max(LEAST, 1 << (length - 1).bit_length())
+
+
+def _kernel(q_ref, k_ref, v_ref, allowed_ref, *refs, size, left):
+  """One block of queries of one head of one row; references are of all."""
+  *products_ref, out_ref = refs
+  (queries, d), keys = q_ref.shape, k_ref.shape[0]
+  first = pl.program_id(0) * size[0]
+  row = first + jnp.arange(size[0], dtype=jnp.int32)
+  mine, there = pl.ds(first, size[0]), row < queries
+  q = triton.load(q_ref.at[mine, :], mask=there[:, None], other=0)
+
+  def turn(added, block: Array, carry: Carry) -> Carry:
+    """The same with the next block of keys."""
+    mixed, total, top = carry
+    at = pl.ds(block * size[1], size[1])
+    column = block * size[1] + jnp.arange(size[1], dtype=jnp.int32)
+    real = column < keys
+    both = there[:, None] & real
+    k = triton.load(k_ref.at[at, :], mask=real[:, None], other=0)
+    logits = triton.dot(q, k, trans_b=True) + added(column, both)
+    if allowed_ref.ndim == 1:
+      seen = triton.load(allowed_ref.at[at], mask=real, other=False)
+      seen = seen[None]
+    else:
+      seen = triton.load(allowed_ref.at[mine, at], mask=both, other=False)
+    logits = jnp.where(seen, logits, jnp.where(real, HIDDEN, -jnp.inf)[None])
+    higher = jnp.maximum(top, logits.max(axis=1))
+    weights = jnp.exp2(logits - higher[:, None])
+    kept = jnp.exp2(top - higher)
+    v = triton.load(v_ref.at[at, :], mask=real[:, None], other=0)
+    mixed = mixed * kept[:, None] + triton.dot(weights.astype(v.dtype), v)
+    return mixed, total * kept + weights.sum(axis=1), higher
+
+  carry = (
+    jnp.zeros((size[0], d), jnp.float32),
+    jnp.zeros(size[0], jnp.float32),
+    jnp.full(size[0], HIDDEN, jnp.float32),
+  )
+  blocks = pl.cdiv(keys, size[1])
+  stretches = [(0, blocks, lambda column, both: 0)]
+  if products_ref:
+    stretches = _placed(*products_ref, first, left, size, blocks)
+  for start, end, added in stretches:
+    carry = jax.lax.fori_loop(start, end, functools.partial(turn, added), carry)
+  mixed, total, _ = carry
+  out = (mixed / total[:, None]).astype(out_ref.dtype)
+  triton.store(out_ref.at[mine, :], out, mask=there[:, None])
+
+
+def _placed(products_ref, first, left, size, blocks):
+  """Blocks from and to → what positions add to the logits of such a block.
+
+  Most of a long sequence lies beyond the distances that have a column, where a
+  query's product is the same for every key: only between is one picked each.
+  """
+  queries, columns = products_ref.shape
+  row = first + jnp.arange(size[0], dtype=jnp.int32)
+  there = row < queries
+  before = jnp.maximum(first - left + 1, 0) // size[1]
+  before = jnp.minimum(before, blocks)
+  behind = pl.cdiv(first + size[0] - 2 - left + columns, size[1])
+  behind = jnp.minimum(behind, blocks)
+
+  def same(at):
+    product = triton.load(
+      products_ref.at[row, jnp.full_like(row, at)], mask=there, other=0
+    )
+    return lambda column, both: product[:, None].astype(jnp.float32)
+
+  def picked(column, both):
+    at = jnp.clip(left + column - row[:, None], 0, columns - 1)
+    of = jnp.broadcast_to(row[:, None], at.shape)
+    product = triton.load(products_ref.at[of, at], mask=both, other=0)
+    return product.astype(jnp.float32)
+
+  return [
+    (0, before, same(0)),
+    (before, behind, picked),
+    (behind, blocks, same(columns - 1)),
+  ]

@@ -1,0 +1,266 @@
+"""The attention kernel for NVIDIA's GPUs, as Pallas' interpreter runs it.
+
+That it compiles for them is shown in tests/compiled/test_gpu_steps.py.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxrep import mesh as meshes
+from ports import conformer, flash
+from ports.attention import Bias, attention
+
+BATCH, HEADS, D = 2, 3, 16
+# More than a block of queries, and blocks of keys on both sides of the near.
+TIME = 300
+ERROR = 0.01  # of the largest result: what bfloat16 costs
+interpreted = functools.partial(flash.flash_attention, interpret=True)
+
+
+def draw(*shape, seed=0):
+  numbers = np.random.default_rng(seed).standard_normal(shape)
+  return jnp.asarray(numbers, 'float32')
+
+
+def masks(queries, keys):
+  there = jnp.arange(keys) < jnp.array([keys, 17])[:, None]
+  return {
+    'by row': there[:, None],
+    'causal': there[:, None] & np.tri(queries, keys, dtype=bool),
+    'of all': jnp.ones((1, 1, keys), bool),
+  }
+
+
+def definition(q, k, v, allowed, near=None, table=None, left=0):
+  """In float64."""
+  q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+  logits = np.einsum('bqhd,bkhd->bhqk', q, k)
+  if near is not None:
+    step = np.arange(q.shape[1])
+    column = np.clip(step - step[:, None] + left, 0, table.shape[1] - 1)
+    rows = np.asarray(table, np.float64)[:, column]
+    rows = np.broadcast_to(rows, (q.shape[2], *rows.shape[1:]))
+    logits += np.einsum('bqhd,hqkd->bhqk', np.asarray(near, np.float64), rows)
+  logits = np.where(allowed[:, None], logits / np.sqrt(q.shape[-1]), -np.inf)
+  weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  weights /= weights.sum(axis=-1, keepdims=True)
+  return np.einsum('bhqk,bkhd->bqhd', weights, v)
+
+
+def error(found, wanted):
+  return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+# heads with a table, rows of it, the one of distance 0
+TABLES = {
+  'none': None,
+  'clipped': (1, 30, 21),
+  'near alone': (1, 2, 0),
+  'far': (1, 400, 350),
+  'all distances': (HEADS, 2 * TIME - 1, TIME - 1),
+}
+
+
+@pytest.mark.parametrize(
+  'kind, mask',
+  [(kind, 'by row') for kind in TABLES]
+  + [(kind, mask) for kind in TABLES for mask in ('causal', 'of all')][:4],
+)
+def test_it_is_the_definition(kind, mask):
+  q, k, v, near = draw(4, BATCH, TIME, HEADS, D)
+  operands = [q, k, v, masks(TIME, TIME)[mask]]
+  left = 0
+  if TABLES[kind]:
+    heads, rows, left = TABLES[kind]
+    operands += [near, draw(heads, rows, D, seed=1)]
+  found = interpreted(*operands, left=left)
+  assert found.dtype == v.dtype
+  assert error(found, definition(*operands, left=left)) < ERROR
+
+
+@pytest.mark.parametrize(
+  'queries, keys, d', [(16, 200, 128), (129, 17, 64), (64, 64, 32)]
+)
+def test_queries_and_keys_of_any_number(queries, keys, d):
+  q, (k, v) = draw(2, queries, 1, d), draw(2, 2, keys, 1, d, seed=1)
+  allowed = masks(queries, keys)['causal']
+  assert flash.takes(q, k, allowed)
+  found = interpreted(q, k, v, allowed)
+  assert error(found, definition(q, k, v, allowed)) < ERROR
+
+
+def test_what_is_not_allowed_is_not_read():
+  q, k, v = draw(3, BATCH, TIME, HEADS, D)
+  allowed = masks(TIME, TIME)['by row']
+  found = interpreted(q, k, v, allowed)
+  k, v = (x.at[1, 17:].set(1e4) for x in (k, v))
+  np.testing.assert_array_equal(interpreted(q, k, v, allowed), found)
+
+
+def test_a_query_without_keys_looks_at_all_alike():
+  q, k, v = draw(3, BATCH, TIME, HEADS, D)
+  found = interpreted(q, k, v, jnp.zeros((1, 1, TIME), bool))
+  wanted = np.broadcast_to(v.mean(axis=1, keepdims=True), v.shape)
+  assert error(found, wanted) < ERROR
+
+
+SIZES = conformer.SpeechConfig(
+  hidden_size=4 * D,
+  speech_encoder_layers=1,
+  speech_encoder_attention_heads=4,
+  speech_encoder_intermediate_size=8,
+)
+
+
+def of_conformer(kind, mesh=None):
+  """Attention of eight rows, as a conformer of this kind asks for it."""
+  q, k, v = draw(3, 8, 40, 4, D)
+  rngs, positions = nnx.Rngs(0), draw(2 * 40 - 1, 4 * D, seed=1)
+  kinds = {
+    'shaw': conformer.ShawAttention,
+    'xl': conformer.TransformerXLAttention,
+    'none': conformer.SelfAttention,
+  }
+  own = kinds[kind](SIZES, rngs=rngs)
+  if kind == 'xl':
+    own.pos_bias_u[...], own.pos_bias_v[...] = draw(2, 4, D, seed=2)
+  allowed = jnp.arange(40) < jnp.arange(33, 41)[:, None, None]
+
+  @jax.jit
+  def run(q, k, v):
+    with jax.default_matmul_precision('bfloat16'):
+      q, bias = own.placed(q, positions)
+      if mesh is None:
+        return attention(q, k, v, allowed, bias)
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        over = 'model' if mesh.shape['model'] > 1 else None
+        return attention(q, k, v, allowed, bias, heads_over=over)
+
+  return run, (q, k, v)
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+  """What `platform_dependent` takes on an NVIDIA GPU, with the kernel."""
+  calls = []
+
+  def cuda(*operands, default, **forms):
+    return forms.get('cuda', default)(*operands)
+
+  def called(*operands, **options):
+    calls.append(operands)
+    return interpreted(*operands, **options)
+
+  monkeypatch.setattr(jax.lax, 'platform_dependent', cuda)
+  monkeypatch.setattr(flash, 'flash_attention', called)
+  return calls
+
+
+@pytest.mark.parametrize('kind', ['shaw', 'xl', 'none'])
+def test_attention_is_the_same_with_it(request, kind):
+  run, operands = of_conformer(kind)
+  wanted = run(*operands)
+  calls = request.getfixturevalue('kernel')
+  run, _ = of_conformer(kind)
+  found = run(*operands)
+  assert len(calls) == 1
+  assert 0 < error(found, wanted) < ERROR
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_a_network_is_as_near_to_float32_as_with_xla(request, batch_norm):
+  sizes = dataclasses.replace(
+    SIZES, speech_encoder_layers=4, batch_norm=batch_norm
+  )
+  graph, state = nnx.split(conformer.Conformer(sizes, rngs=nnx.Rngs(0)))
+  x = draw(BATCH, 100, sizes.hidden_size)
+  mask = jnp.arange(100) < jnp.array([100, 61])[:, None]
+
+  def states(dtype, precision):
+    def run(state, x):
+      with jax.default_matmul_precision(precision):
+        return nnx.merge(graph, state)(x, mask)[-1][1]
+
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+    return np.asarray(jax.jit(run)(narrow, x))[np.asarray(mask)]
+
+  exact = states('float32', 'highest')
+  by_xla = states('bfloat16', 'bfloat16')
+  calls = request.getfixturevalue('kernel')
+  by_kernel = states('bfloat16', 'bfloat16')
+  assert len(calls) == 4
+  apart = [np.linalg.norm(y - exact) for y in (by_xla, by_kernel)]
+  assert 0 < apart[1] < 1.1 * apart[0] < 0.01 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+  'kind, shared', [('shaw', 1), ('xl', 1), ('none', 1), ('none', 2)]
+)
+def test_each_device_has_its_own_rows_and_heads(kernel, kind, shared):
+  run, operands = of_conformer(kind)
+  wanted = run(*operands)
+  mesh = meshes.local_mesh(shared)
+  of = jax.sharding.PartitionSpec(('data', 'model'))
+  if shared > 1:
+    of = jax.sharding.PartitionSpec('data', None, 'model')
+  place = jax.sharding.NamedSharding(mesh, of)
+  run, _ = of_conformer(kind, mesh)
+  found = run(*jax.device_put(operands, place))
+  assert kernel[-1][0].shape == (shared, 40, 4 // shared, D)
+  assert error(found, wanted) < 1e-5
+
+
+def lowered(platform='cuda', precision='bfloat16', bias=None, time=TIME, d=D):
+  q = jax.ShapeDtypeStruct((1, time, HEADS, d), 'float32')
+  allowed = jax.ShapeDtypeStruct((1, 1, time), bool)
+
+  def run(*operands):
+    with jax.default_matmul_precision(precision):
+      return attention(*operands, bias)
+
+  traced = jax.jit(run).trace(q, q, q, allowed)
+  return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_it_is_for_bfloat16_on_cuda_and_long_sequences():
+  assert 'flash_attention' in lowered()
+  gated = Bias(jnp.multiply, (jnp.ones((1, 1, TIME, 1)),) * 2)
+  for other in (
+    lowered('cpu'),
+    lowered('tpu'),
+    lowered(precision='highest'),
+    lowered(bias=gated),
+    lowered(time=flash.LEAST - 1),
+    lowered(d=24),
+  ):
+    assert 'flash_attention' not in other
+
+
+def test_a_kernel_that_is_wrong_is_found_out():
+  assert flash.fault_of(interpreted) is None
+
+  def shifted(*operands, left):
+    return interpreted(*operands, left=left + 1)
+
+  def unmasked(q, k, v, allowed, *others, left):
+    return interpreted(q, k, v, allowed | True, *others, left=left)
+
+  for wrong in (shifted, unmasked):
+    assert 'wrong by' in flash.fault_of(wrong)
+  assert 'it fails (Only interpret' in flash.fault_of(flash.flash_attention)
+
+
+def test_a_gpu_that_cannot_run_it_is_served_by_xla(monkeypatch):
+  """This process has none, so that the kernel fails."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  flash.trusted.cache_clear()
+  with pytest.warns(UserWarning, match='left out.* on cpu it fails'):
+    assert 'flash_attention' not in lowered()
+  assert not flash.trusted()
+  flash.trusted.cache_clear()
