@@ -347,8 +347,8 @@ time = (S·s + K·t) / (1 − padding) / chips + weights + B·b + P·p
 
 What the compiler says of one v5e chip, for batches of 12 s and of 64 tokens: no
 measurement. Its cycles leave out gathers and waiting for the host, so a run is
-slower; the share of the peak is that of the operations in the time that it
-reckons with.
+slower; kernels in Pallas are counted by their schedules. The share of the peak
+is that of the operations in the time that it reckons with.
 
 {steps}
 

@@ -23,7 +23,7 @@ from benchmarks import harness
 from jaxrep.extract import hlo, topology
 from jaxrep.similarity import newton_schulz
 from ports import positions
-from ports.attention import Bias, attention
+from ports.attention import Bias, Relative, attention
 from ports.convolutions import DepthwiseConv
 from ports.layers import relative_sinusoid
 
@@ -107,14 +107,29 @@ def with_bias(bias: Form, q, k, v, table, mask):
   return attention(q, k, v, mask[:, None], given)
 
 
+def shaw_in_kernel(q, k, v, table, mask):
+  near = Relative(q.swapaxes(1, 2), table[None, None], LEFT)
+  return own_attention(q, k, v, mask, near)
+
+
+def xl_in_kernel(q, k, v, table, mask):
+  rows = _projected(table, q.shape[1]).swapaxes(0, 1)[None]
+  near = Relative(q.swapaxes(1, 2), rows, q.shape[1] - 1)
+  return own_attention(q, k, v, mask, near)
+
+
+def _projected(table, time: int):
+  """[distance, head, d], from one end to the other."""
+  rows = relative_sinusoid(time, DIM).astype(HALF) @ table
+  return rows.reshape(-1, HEADS, DIM // HEADS)
+
+
 def skewed(q, table):
   """`table` has a row for each distance, projected."""
   products = jnp.einsum(
     'bqhd,rhd->bhqr',
     q,
-    (relative_sinusoid(q.shape[1], DIM).astype(HALF) @ table).reshape(
-      -1, HEADS, DIM // HEADS
-    ),
+    _projected(table, q.shape[1]),
     preferred_element_type=jnp.float32,
   )
   return positions.skewed(products)
@@ -149,7 +164,12 @@ def _phase(time: int) -> jax.Array:
   return jnp.arange(time, dtype=jnp.float32)[:, None] * frequencies
 
 
-def own_attention(q, k, v, mask):
+def own_attention(q, k, v, mask, near=None):
+  with jax.default_matmul_precision('bfloat16'):
+    return attention(q, k, v, mask[:, None], near)
+
+
+def in_xla(q, k, v, mask):
   return attention(q, k, v, mask[:, None])
 
 
@@ -170,7 +190,11 @@ _RELATIVE = [QUERIES] * 3
 _MASK = ((BATCH, TIME), jnp.bool_)
 _SHAW = [*_RELATIVE, ((LEFT + RIGHT + 1, 64), HALF), _MASK]
 _XL = [*_RELATIVE, ((DIM, DIM), HALF), _MASK]
-_ATTENTION = {'ports': own_attention, 'jax.nn': jax_attention}
+_ATTENTION = {
+  'kernel': own_attention,
+  'ports': in_xla,
+  'jax.nn': jax_attention,
+}
 
 # Operation → shapes of its arguments, and its forms.
 OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
@@ -181,6 +205,7 @@ OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
   'shaw': (
     _SHAW,
     {
+      'kernel': shaw_in_kernel,
       'by product': functools.partial(with_bias, by_product),
       'by index': functools.partial(with_bias, by_index),
       'by keys': functools.partial(with_bias, by_keys),
@@ -190,6 +215,7 @@ OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
   'transformer-xl': (
     _XL,
     {
+      'kernel': xl_in_kernel,
       'skewed': functools.partial(with_bias, skewed),
       'rotated': functools.partial(with_bias, rotated),
     },

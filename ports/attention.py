@@ -3,8 +3,8 @@
 All heads at once is one large program for an accelerator. On a CPU its scores,
 [batch, head, query, key], go through memory once for each step of the softmax;
 one head at a time they stay in the cache, which takes two thirds of the time or
-less, and a quarter of the memory. For NVIDIA's GPUs there is a kernel, where
-products may read bfloat16.
+less, and a quarter of the memory. Accelerators have kernels, where products may
+read bfloat16.
 """
 
 import functools
@@ -17,8 +17,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from ports import flash
+from ports.kernels import flash, narrow
 from ports.layers import wide
+from ports.parallel import several_devices
 from ports.positions import placed
 
 # Scores of a head, in numbers, from which it has a turn of its own on a CPU:
@@ -84,29 +85,26 @@ def attention(
   """
   of, operands = (bias.of, bias.operands) if bias else (None, ())
   of_heads = functools.partial(_attended, of)
-  if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not _several_devices():
+  # Rows may lie on several devices: a turn for each would gather them.
+  if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not several_devices():
     of_heads = functools.partial(_by_head, of_heads)
   forms = {
     'cpu': functools.partial(_heads_in_front, of_heads),
     'default': functools.partial(_as_they_come, of),
   }
-  if _has_kernel(q, k, allowed, bias):
-    forms['cuda'] = functools.partial(_in_one_kernel, bias, heads_over)
+  if narrow() and not isinstance(bias, Bias):
+    heads = q.shape[2]
+    if heads_over and several_devices():
+      heads //= jax.sharding.get_abstract_mesh().shape[heads_over]
+    kernels = flash.forms(q, k, allowed, heads, placed=bias is not None)
+    for platform, form in kernels.items():
+      kernel = functools.partial(_in_one_kernel, form, bias, heads_over)
+      forms[platform] = kernel
   return jax.lax.platform_dependent(q, k, v, allowed, *operands, **forms)
 
 
-def _has_kernel(
-  q: Float[Array, 'batch query head d'],
-  k: Float[Array, 'batch key head d'],
-  allowed: Bool[Array, '#batch #query key'],
-  bias: Bias | Relative | None,
-) -> bool:
-  narrow = jax.config.jax_default_matmul_precision == 'bfloat16'
-  fits = flash.takes(q, k, allowed) and not isinstance(bias, Bias)
-  return narrow and fits and flash.trusted()
-
-
 def _in_one_kernel(
+  form: Callable[..., Array],
   bias: Relative | None,
   heads_over: str | None,
   q: Float[Array, 'batch query head d'],
@@ -116,11 +114,11 @@ def _in_one_kernel(
   *operands: Array,
 ) -> Float[Array, 'batch query head_d']:
   """On each device for its own rows and heads: XLA cannot divide a kernel."""
-  form, near = flash.flash_attention, ()
+  near = ()
   if bias:
     form = functools.partial(form, left=bias.left)
     near = (operands[0].swapaxes(1, 2), operands[1][0])
-  if _several_devices():
+  if several_devices():
     rows, heads = jax.sharding.get_abstract_mesh().axis_names, heads_over
     if heads:
       rows = tuple(axis for axis in rows if axis != heads)
@@ -166,12 +164,6 @@ def _heads_in_front(
   q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
   found = form(q, k, v, allowed[:, None], *operands).swapaxes(1, 2)
   return found.reshape(*found.shape[:2], -1)
-
-
-def _several_devices() -> bool:
-  """Rows may lie on different devices: a turn for each would gather them."""
-  mesh = jax.sharding.get_abstract_mesh()
-  return not mesh.empty and mesh.size > 1
 
 
 def _attended(

@@ -4,12 +4,19 @@ Each is written as what XLA runs well on every backend: matrix products, or
 multiply-adds that it fuses.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from ports.kernels import depthwise_tpu, narrow, trusted
 from ports.layers import InnerLinear, Linear, wide
+from ports.parallel import several_devices
+
+_OWN = depthwise_tpu.depthwise, depthwise_tpu.fault_of
 
 
 class PointwiseConv(Linear):
@@ -29,7 +36,8 @@ class DepthwiseConv(nnx.Module):
   It sees the past alone (`causal`), or as much of the past as of the future.
   Written as one multiply-add per kernel position: XLA fuses them, where its
   grouped convolution is many times slower on a CPU. The compiler for NVIDIA's
-  GPUs would try for minutes to fuse them with the norm that follows.
+  GPUs would try for minutes to fuse them with the norm that follows. For TPUs
+  there is a kernel.
   """
 
   def __init__(self, dim: int, size: int, *, causal: bool, rngs: nnx.Rngs):
@@ -41,14 +49,35 @@ class DepthwiseConv(nnx.Module):
     self, x: Float[Array, 'batch time dim']
   ) -> Float[Array, 'batch time dim']:
     kernel = self.kernel[...].astype(wide(x.dtype))
+    forms = {'default': self._shifted, 'cuda': self._apart}
+    if narrow() and depthwise_tpu.takes(x) and trusted('tpu', *_OWN):
+      forms['tpu'] = self._in_kernel
+    return jax.lax.platform_dependent(x, kernel, **forms).astype(x.dtype)
+
+  def _shifted(
+    self,
+    x: Float[Array, 'batch time dim'],
+    kernel: Float[Array, 'position dim'],
+  ) -> Float[Array, 'batch time dim']:
     size, time = kernel.shape[0], x.shape[1]
     sides = (self.past, size - 1 - self.past)
     padded = jnp.pad(x, ((0, 0), sides, (0, 0)))
-    y = sum(kernel[i] * padded[:, i : i + time] for i in range(size))
-    y = jax.lax.platform_dependent(
-      y, cuda=jax.lax.optimization_barrier, default=lambda y: y
-    )
-    return y.astype(x.dtype)
+    return sum(kernel[i] * padded[:, i : i + time] for i in range(size))
+
+  def _apart(self, *operands: Array) -> Array:
+    return jax.lax.optimization_barrier(self._shifted(*operands))
+
+  def _in_kernel(self, *operands: Array) -> Array:
+    form = functools.partial(depthwise_tpu.depthwise, past=self.past)
+    if several_devices():
+      rows = PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
+      form = jax.shard_map(
+        form,
+        in_specs=(rows, PartitionSpec()),
+        out_specs=rows,
+        check_vma=False,
+      )
+    return form(*operands).astype(wide(operands[0].dtype))
 
 
 class Conv(nnx.Module):

@@ -72,6 +72,12 @@ class ColumnEmbed(nnx.Embed):
   """An embedding whose features are dealt to the mesh axis 'model'."""
 
 
+def several_devices() -> bool:
+  """Whether what is traced is for a mesh of more than one."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return not mesh.empty and mesh.size > 1
+
+
 def dealt(x: Float[Array, 'batch ...']) -> Array:
   """The same values, rows dealt to the mesh axis 'data' if a mesh is in use.
 

@@ -1,6 +1,8 @@
 """Configs of released sizes, without weights: what `open_model` needs."""
 
+import collections
 import json
+import re
 
 import torch
 
@@ -50,6 +52,35 @@ CONFIGS = {
 PROGRAMS = tuple(
   (name, modality) for name in NAMES for modality in MODELS[name].parts
 )
+
+# Layers whose attention is one kernel, where they are not 24; SeamlessM4T's
+# adaptor has one. BEATs' positions are none that it takes, and the Q-Former's
+# windows are too short.
+_ATTENDED = {
+  'beats speech': 0,
+  'nllb-200-600m text': 12,
+  'seamless-m4t-v1-large speech': 25,
+  'seamless-m4t-v1-medium speech': 13,
+  'seamless-m4t-v1-medium text': 12,
+  'seamless-m4t-v2-large speech': 25,
+  'whisper-large-v2 speech': 32,
+  'salmonn-7b speech': 32 + 32,
+  'salmonn-7b text': 32,
+  'salmonn-13b speech': 32 + 40,
+  'salmonn-13b text': 40,
+}
+
+
+def attended(name, modality):
+  """Layers whose attention is one kernel on an accelerator."""
+  return _ATTENDED.get(f'{name} {modality}', 24)
+
+
+def kernels(program):
+  """How many kernels in Pallas a program for TPUs has, by their names."""
+  lines = [line for line in program.splitlines() if 'tpu_custom_call' in line]
+  names = [re.search(r'/(\w+)/pallas_call"', line)[1] for line in lines]
+  return collections.Counter(names)
 
 
 def open_released(folder, name, modality):

@@ -79,7 +79,10 @@ DENIED = {
   'jaxrep.report': {'jax', 'flax'},
 }
 COMPOSITIONS = {
-  'attention': {'flash'},
+  'attention': {'kernels'},
+  'convolutions': {'kernels'},
+  'flash': {'kernels'},
+  'depthwise_tpu': {'kernels'},
   'seamless': {'nllb', 'conformer'},
   'sonar': {'nllb', 'conformer', 'pooler'},
   'pooler': {'nllb'},

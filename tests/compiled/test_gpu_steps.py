@@ -20,22 +20,6 @@ pytestmark = pytest.mark.gpu
 OPTIONS = Options(precision='bfloat16', batch_seconds=1280)
 SECONDS, TOKENS = 12, 64
 ROWS = 4
-# Layers whose attention is one kernel, where they are not 24; SeamlessM4T's
-# adaptor has one. BEATs' positions are none that it takes, and the Q-Former's
-# windows are too short.
-ATTENDED = {
-  'beats speech': 0,
-  'nllb-200-600m text': 12,
-  'seamless-m4t-v1-large speech': 25,
-  'seamless-m4t-v1-medium speech': 13,
-  'seamless-m4t-v1-medium text': 12,
-  'seamless-m4t-v2-large speech': 25,
-  'whisper-large-v2 speech': 32,
-  'salmonn-7b speech': 32 + 32,
-  'salmonn-7b text': 32,
-  'salmonn-13b speech': 32 + 40,
-  'salmonn-13b text': 40,
-}
 
 
 def compiled(model, gpus, rows, shared=1):
@@ -68,7 +52,7 @@ def test_the_planned_batch_fits_one_gpu(tmp_path, name, modality):
   print(name, modality, found.rows, found.fitting(chip, 1), f'{share:.0%}')
   assert 0.2 < share < 1
   kernels = [one for one in found.kernels if 'pallas' in one.name]
-  assert len(kernels) == ATTENDED.get(f'{name} {modality}', 24)
+  assert len(kernels) == released.attended(name, modality)
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,15 @@ def test_the_planned_batch_fits_and_nothing_is_communicated(
   assert found.held < chip.memory
   assert rows <= found.fitting(chip, mesh.size)
   assert hlo.collectives(step.as_text()) == {}
+  kernels = released.kernels(step.as_text())
+  assert kernels['flash_attention'] == released.attended(name, modality)
+
+
+@pytest.mark.parametrize('name, count', [('v4:2x2x1', 0), ('v6e:2x4', 24)])
+def test_a_v4_has_no_kernel_for_positions(tmp_path, name, count):
+  model = released.open_released(tmp_path, 'w2v-bert-2.0', 'speech')
+  mesh = meshes.of_devices(topology.hosts_of(name)[0][:1])
+  step = target.compile_step(model, OPTIONS, mesh, 4, SECONDS * SAMPLE_RATE)
+  kernels = released.kernels(step.as_text())
+  assert kernels['depthwise'] == 24
+  assert kernels['flash_attention'] == count

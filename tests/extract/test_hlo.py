@@ -35,6 +35,28 @@ def test_a_loop_counts_by_its_turns_and_a_fusion_once():
   assert hlo.cycles(PROGRAM) == 7 + 11 * 100
 
 
+def kernel(name, operands, flops, exponentials):
+  shapes = ', '.join(['bf16[3,300,256]{2,1,0}', *operands * ['f32[1]{0}']])
+  return (
+    'ENTRY %main (x: f32[8]) -> f32[8] {\n  %y = bf16[3,300,256] custom-call('
+    '%x), custom_call_target="tpu_custom_call", '
+    f'operand_layout_constraints={{{shapes}}}, metadata={{op_name="jit(f)/'
+    f'{name}/pallas_call"}}, backend_config={{"cost_estimate":'
+    f'{{"flops":"{flops}","transcendentals":"{exponentials}"}}}}\n}}\n'
+  )
+
+
+def test_a_kernel_counts_by_its_blocks_and_registers():
+  blocks, registers = 3 * 3 * 2, 8
+  attention = kernel('flash_attention', 3, 5, 1024 * registers)
+  assert hlo.cycles(attention) == 200 * blocks + 7 * registers
+  placed = kernel('flash_attention', 5, 5, 1024 * registers)
+  assert hlo.cycles(placed) == 200 * blocks + 12 * registers
+  depthwise = kernel('depthwise', 1, 2 * 31 * 1024 * registers, 0)
+  assert hlo.cycles(depthwise) == 300 * 3 * 2 + 25 * registers
+  assert hlo.cycles(kernel('other', 3, 5, 1024)) == 0
+
+
 def test_collectives_are_told_by_kind_and_shape():
   mesh = meshes.of_devices(jax.devices())
   rows = meshes.by_row(mesh)

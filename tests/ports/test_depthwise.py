@@ -1,0 +1,110 @@
+"""The depthwise convolution's kernel, as Pallas' interpreter runs it.
+
+That it compiles for a TPU is shown in tests/compiled.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxrep import mesh as meshes
+from ports import kernels
+from ports.convolutions import DepthwiseConv
+from ports.kernels import depthwise_tpu
+
+interpreted = functools.partial(depthwise_tpu.depthwise, interpret=True)
+
+
+def draw(*shape, seed=0):
+  numbers = np.random.default_rng(seed).standard_normal(shape)
+  return jnp.asarray(numbers, 'float32')
+
+
+def in_kernel(layer, x):
+  with jax.default_matmul_precision('bfloat16'):
+    return layer(x)
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+  """What `platform_dependent` takes on a TPU, with the kernel."""
+  calls = []
+
+  def taken(*operands, default, **forms):
+    return forms.get('tpu', default)(*operands)
+
+  def called(*operands, **options):
+    calls.append(operands)
+    return interpreted(*operands, **options)
+
+  monkeypatch.setattr(jax.lax, 'platform_dependent', taken)
+  monkeypatch.setattr(depthwise_tpu, 'depthwise', called)
+  return calls
+
+
+@pytest.mark.parametrize('causal', [True, False])
+@pytest.mark.parametrize('time', [5, 64, 150])
+def test_a_layer_is_the_same_with_it(request, time, causal):
+  layer = DepthwiseConv(256, 31, causal=causal, rngs=nnx.Rngs(0))
+  x = draw(2, time, 256)
+  wanted = layer(x)
+  calls = request.getfixturevalue('kernel')
+  assert (layer(x) == wanted).all() and not calls
+  found = in_kernel(layer, x)
+  assert len(calls) == 1
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+  rounded = in_kernel(layer, x.astype(jnp.bfloat16))
+  assert rounded.dtype == jnp.bfloat16
+  np.testing.assert_allclose(rounded.astype('float32'), wanted, atol=0.02)
+
+
+def test_each_device_has_its_own_rows(kernel):
+  layer = DepthwiseConv(128, 7, causal=True, rngs=nnx.Rngs(0))
+  x, mesh = draw(8, 40, 128), meshes.local_mesh()
+  wanted = layer(x)
+
+  @jax.jit
+  def run(x):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return in_kernel(layer, x)
+
+  found = run(jax.device_put(x, meshes.by_row(mesh)))
+  assert kernel[-1][0].shape == (1, 40, 128)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def lowered(platform, time=150, dim=128):
+  layer = DepthwiseConv(dim, 31, causal=True, rngs=nnx.Rngs(0))
+  x = jax.ShapeDtypeStruct((1, time, dim), 'float32')
+  traced = jax.jit(functools.partial(in_kernel, layer)).trace(x)
+  return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_it_is_for_whole_tiles_on_a_tpu():
+  assert 'tpu_custom_call' in lowered('tpu')
+  longer = depthwise_tpu.LONGEST + 1
+  for other in (
+    lowered('cpu'),
+    lowered('cuda'),
+    lowered('tpu', dim=96),
+    lowered('tpu', time=longer),
+  ):
+    assert 'custom_call' not in other
+
+
+def test_a_kernel_that_is_wrong_is_found_out(monkeypatch):
+  assert depthwise_tpu.fault_of(interpreted) is None
+
+  def shifted(x, kernel, past):
+    return interpreted(x, kernel, past=past + 1)
+
+  assert 'wrong by' in depthwise_tpu.fault_of(shifted)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  kernels.trusted.cache_clear()
+  with pytest.warns(UserWarning, match='depthwise is left out.* it fails'):
+    assert 'tpu_custom_call' not in lowered('tpu')
+  kernels.trusted.cache_clear()
