@@ -23,20 +23,21 @@ from benchmarks import harness
 from jaxrep.extract import hlo, topology
 from jaxrep.similarity import newton_schulz
 from ports import positions
-from ports.attention import Bias, Relative, attention
+from ports.attention import Bias, Relative, attention, split_heads
 from ports.convolutions import DepthwiseConv
 from ports.layers import relative_sinusoid
 
 _OPS = flags.DEFINE_list('ops', [], 'Which; empty for all.')
 _TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice.')
 
-# Four clips of 12 s, and two of 30 s as Whisper has them.
+# Four clips of 12 s, and two of 30 s as Whisper has them; queries, keys and
+# values as their linear maps write them.
 BATCH, TIME, HEADS, DIM, KERNEL = 4, 599, 16, 1024, 31
 LEFT, RIGHT = 64, 8
 LONG, LONG_TIME, LONG_HEADS = 2, 1500, 20
 PAIRS, KEPT = 128, 160
 HALF = jnp.bfloat16
-QUERIES = ((BATCH, TIME, HEADS, DIM // HEADS), HALF)
+QUERIES = ((BATCH, TIME, DIM), HALF)
 
 Form = Callable[..., Any]
 
@@ -48,6 +49,11 @@ def shifted(x, kernel):
   )
   layer.kernel = nnx.Param(kernel)
   return layer(x)
+
+
+def in_kernel(x, kernel):
+  with jax.default_matmul_precision('bfloat16'):
+    return shifted(x, kernel)
 
 
 def grouped(x, kernel):
@@ -181,8 +187,18 @@ def singular_values(matrices):
   return jnp.linalg.svd(matrices, compute_uv=False).sum(axis=-1)
 
 
-def _heads(batch: int, time: int, heads: int) -> list:
-  states = ((batch, time, heads, 64), HALF)
+def of_heads(form: Form) -> Form:
+  """The form of queries, keys and values whose heads are not split."""
+
+  def split(q, k, v, *others):
+    heads = q.shape[-1] // 64
+    return form(*(split_heads(x, heads) for x in (q, k, v)), *others)
+
+  return split
+
+
+def _states(batch: int, time: int, heads: int) -> list:
+  states = ((batch, time, 64 * heads), HALF)
   return [states, states, states, ((batch, time), jnp.bool_)]
 
 
@@ -196,11 +212,12 @@ _ATTENTION = {
   'jax.nn': jax_attention,
 }
 
+_ATTEND = ('shaw', 'transformer-xl', 'attention', 'long attention')
 # Operation → shapes of its arguments, and its forms.
 OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
   'depthwise': (
     [((BATCH, TIME, DIM), HALF), ((KERNEL, DIM), HALF)],
-    {'shifted': shifted, 'grouped': grouped},
+    {'kernel': in_kernel, 'shifted': shifted, 'grouped': grouped},
   ),
   'shaw': (
     _SHAW,
@@ -220,8 +237,8 @@ OPS: Mapping[str, tuple[list, Mapping[str, Form]]] = {
       'rotated': functools.partial(with_bias, rotated),
     },
   ),
-  'attention': (_heads(BATCH, TIME, HEADS), _ATTENTION),
-  'long attention': (_heads(LONG, LONG_TIME, LONG_HEADS), _ATTENTION),
+  'attention': (_states(BATCH, TIME, HEADS), _ATTENTION),
+  'long attention': (_states(LONG, LONG_TIME, LONG_HEADS), _ATTENTION),
   'pairs': (
     [((PAIRS, KEPT, KEPT), jnp.float32)],
     {
@@ -249,6 +266,8 @@ def main(_) -> None:
         'shapes': [list(shape) for shape, _ in shapes],
         'target': _TARGET.value,
       }
+      if name in _ATTEND:
+        function = of_heads(function)
       compiled = jax.jit(function).lower(*arguments).compile()
       row = harness.append('tpu_ops', case, figures(compiled))
       del row['machine'], row['case']['shapes']
