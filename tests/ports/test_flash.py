@@ -15,7 +15,7 @@ from flax import nnx
 from jaxrep import mesh as meshes
 from ports import conformer, kernels
 from ports.attention import Bias, attention
-from ports.kernels import flash, flash_tpu
+from ports.kernels import depthwise_tpu, flash, flash_tpu
 
 BATCH, HEADS, D = 2, 2, 64
 # More than a block of queries, and blocks of keys on both sides of the near.
@@ -158,7 +158,7 @@ def of_conformer(kind, mesh=None):
 
 @pytest.fixture
 def kernel(monkeypatch, platform):
-  """What `platform_dependent` takes on the platform, with its kernel."""
+  """What `platform_dependent` takes on the platform, with its kernels."""
   calls = []
 
   def taken(*operands, default, **forms):
@@ -170,6 +170,11 @@ def kernel(monkeypatch, platform):
 
   monkeypatch.setattr(jax.lax, 'platform_dependent', taken)
   monkeypatch.setattr(flash.KERNELS[platform], 'flash_attention', called)
+  monkeypatch.setattr(
+    depthwise_tpu,
+    'depthwise',
+    functools.partial(depthwise_tpu.depthwise, interpret=True),
+  )
   return calls
 
 
