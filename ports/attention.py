@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from ports.kernels import flash, narrow
 from ports.layers import wide
-from ports.parallel import several_devices
+from ports.parallel import over_devices, several_devices
 from ports.positions import placed
 
 # Scores of a head, in numbers, from which it has a turn of its own on a CPU:
@@ -118,19 +118,14 @@ def _in_one_kernel(
   if bias:
     form = functools.partial(form, left=bias.left)
     near = (operands[0].swapaxes(1, 2), operands[1][0])
-  if several_devices():
-    rows, heads = jax.sharding.get_abstract_mesh().axis_names, heads_over
-    if heads:
-      rows = tuple(axis for axis in rows if axis != heads)
-    of_steps = PartitionSpec(rows, None, heads)
-    of_mask = PartitionSpec(rows if allowed.shape[0] > 1 else None)
-    of_near = of_steps, PartitionSpec(heads)
-    form = jax.shard_map(
-      form,
-      in_specs=(*[of_steps] * 3, of_mask, *of_near[: len(near)]),
-      out_specs=of_steps,
-      check_vma=False,
-    )
+  axes = jax.sharding.get_abstract_mesh().axis_names
+  rows = tuple(axis for axis in axes if axis != heads_over)
+  of_steps = PartitionSpec(rows, None, heads_over)
+  of_mask = PartitionSpec(rows if allowed.shape[0] > 1 else None)
+  of_near = (of_steps, PartitionSpec(heads_over))[: len(near)]
+  form = over_devices(
+    form, (of_steps, of_steps, of_steps, of_mask, *of_near), of_steps
+  )
   found = form(q, k, v, allowed, *near)
   return found.reshape(*found.shape[:2], -1)
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ports.kernels import depthwise_tpu, narrow, trusted
 from ports.layers import InnerLinear, Linear, wide
-from ports.parallel import several_devices
+from ports.parallel import over_devices, rows
 
 _OWN = depthwise_tpu.depthwise, depthwise_tpu.fault_of
 
@@ -69,14 +69,7 @@ class DepthwiseConv(nnx.Module):
 
   def _in_kernel(self, *operands: Array) -> Array:
     form = functools.partial(depthwise_tpu.depthwise, past=self.past)
-    if several_devices():
-      rows = PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
-      form = jax.shard_map(
-        form,
-        in_specs=(rows, PartitionSpec()),
-        out_specs=rows,
-        check_vma=False,
-      )
+    form = over_devices(form, (rows(), PartitionSpec()), rows())
     return form(*operands).astype(wide(operands[0].dtype))
 
 

@@ -6,9 +6,12 @@ layer's outputs lie on different devices and a row layer adds them up again, so
 that one sum is communicated for both (Shoeybi et al., 2020).
 """
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from ports.layers import Linear, wide
@@ -78,6 +81,27 @@ def several_devices() -> bool:
   return not mesh.empty and mesh.size > 1
 
 
+def over_devices(
+  form: Callable[..., Array],
+  in_specs: Sequence[PartitionSpec],
+  out_specs: PartitionSpec,
+) -> Callable[..., Array]:
+  """The form, on each device for its own part of the operands.
+
+  For what XLA cannot divide, and would gather.
+  """
+  if not several_devices():
+    return form
+  return jax.shard_map(
+    form, in_specs=tuple(in_specs), out_specs=out_specs, check_vma=False
+  )
+
+
+def rows() -> PartitionSpec:
+  """Rows dealt over all devices."""
+  return PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
+
+
 def dealt(x: Float[Array, 'batch ...']) -> Array:
   """The same values, rows dealt to the mesh axis 'data' if a mesh is in use.
 
@@ -85,4 +109,4 @@ def dealt(x: Float[Array, 'batch ...']) -> Array:
   """
   if jax.sharding.get_abstract_mesh().empty:
     return x
-  return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec('data'))
+  return jax.lax.with_sharding_constraint(x, PartitionSpec('data'))

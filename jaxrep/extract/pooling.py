@@ -11,6 +11,7 @@ from jax.experimental import layout
 from jaxtyping import Array, Bool, Float
 
 from jaxrep.types import InputError
+from ports import parallel
 from ports.layers import Tap
 
 States = Float[Array, 'batch time dim']
@@ -48,10 +49,7 @@ def _by_row(states: States) -> States:
   """
   rows = layout.Layout(major_to_minor=tuple(range(states.ndim)))
   lie = functools.partial(layout.with_layout_constraint, layouts=rows)
-  mesh = jax.sharding.get_abstract_mesh()
-  if not mesh.empty and mesh.size > 1:  # else each device would get all rows
-    dealt = jax.sharding.PartitionSpec(mesh.axis_names)
-    lie = jax.shard_map(lie, in_specs=dealt, out_specs=dealt)
+  lie = parallel.over_devices(lie, (parallel.rows(),), parallel.rows())
   return jax.lax.platform_dependent(states, cuda=lie, default=lambda x: x)
 
 

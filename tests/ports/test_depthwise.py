@@ -57,9 +57,13 @@ def test_a_layer_is_the_same_with_it(request, time, causal):
   found = in_kernel(layer, x)
   assert len(calls) == 1
   np.testing.assert_allclose(found, wanted, atol=1e-5)
-  rounded = in_kernel(layer, x.astype(jnp.bfloat16))
-  assert rounded.dtype == jnp.bfloat16
-  np.testing.assert_allclose(rounded.astype('float32'), wanted, atol=0.02)
+  x = x.astype(jnp.bfloat16)
+  rounded, wanted = in_kernel(layer, x), layer(x)
+  assert rounded.dtype == wanted.dtype == jnp.bfloat16
+  # Sums in another order may be rounded to the next number of bfloat16.
+  next_one = jnp.abs(wanted.astype('float32')) * 2**-7 + 1e-6
+  apart = jnp.abs(rounded.astype('float32') - wanted.astype('float32'))
+  assert (apart <= next_one).all() and (apart == 0).mean() > 0.99
 
 
 def test_each_device_has_its_own_rows(kernel):
