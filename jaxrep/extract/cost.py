@@ -3,17 +3,17 @@
 import collections
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxrep import mesh as meshes
 from jaxrep.extract import fit, pooling
-from jaxrep.extract.plan import EntryPlan
+from jaxrep.extract.plan import EntryPlan, Options
 from jaxrep.extract.step import pooled_step
+from jaxrep.opened import Model
 from jaxrep.precision import PRECISIONS
 
 _SIZE = {'float32': 4, 'float16': 2, 'bfloat16': 2}
@@ -66,9 +66,13 @@ def _cost(title: str, group: list[EntryPlan], asked: int) -> Cost:
   rows = sum(len(entry.rows) for entry in group)
   model, options = group[0].model, group[0].options
   chosen = fit.here(model, options.precision, asked)
-  mesh = meshes.local_mesh(chosen.shared)
-  state = model.program.shapes(options.precision, meshes.placement(mesh))
+  devices = jax.local_device_count()
+  state = model.program.shapes(options.precision)
   width = sum(dim for _, dim in model.taps)
+  flops = sum(
+    flops_of(model, options, -(-size // devices) * devices, length) * count
+    for (size, length), count in shapes.items()
+  )
   return Cost(
     title,
     len({id(entry.model) for entry in group}),
@@ -80,26 +84,23 @@ def _cost(title: str, group: list[EntryPlan], asked: int) -> Cost:
     dict(sorted(shapes.items())),
     rows * width * _SIZE[options.store_dtype],
     sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
-    sum(flops_of(group[0], state, mesh, *s) * n for s, n in shapes.items()),
+    flops,
     chosen,
   )
 
 
-def flops_of(
-  entry: EntryPlan, state: Any, mesh: Mesh, size: int, length: int
-) -> float:
+def flops_of(model: Model, options: Options, rows: int, length: int) -> float:
   """Of one batch, as XLA counts them in the lowered program.
 
-  In that for an accelerator, on any machine: of the loops of a CPU's it counts
-  one turn.
+  In that for an accelerator, whose loops it counts whole; in float32's, as of a
+  kernel it counts nothing; and on the CPU, as a GPU's client counts nothing.
   """
-  model, options = entry.model, entry.options
+  mesh = meshes.of_devices(jax.devices('cpu')[:1])
   rule = pooling.parse(options.pooling)
   step = pooled_step(
-    *(model.program, rule, options.precision, mesh, options.specials),
-    turns=False,
+    *(model.program, rule, 'float32', mesh, options.specials), turns=False
   )
-  rows = -(-size // mesh.size) * mesh.size
+  state = model.program.shapes('float32', meshes.placement(mesh))
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
   traced = step.trace(state, batch, lengths)

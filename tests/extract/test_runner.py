@@ -214,14 +214,23 @@ def test_costs_follow_from_shapes(world):
 
 
 def test_the_loops_of_a_cpu_are_counted_whole(world):
-  """One device reads rows and heads in turns, several all at once."""
+  """A lone CPU reads rows and heads in turns: twice the rows, twice as much."""
   entry = definition.make_plan(config(world, 'cost')).entries[3]
-  found = []
-  for devices in (1, 8):
-    some = mesh.of_devices(jax.devices()[:devices])
-    state = entry.model.program.shapes('float32', mesh.placement(some))
-    found.append(cost.flops_of(entry, state, some, 8, 10 * 16_000))
-  assert found[0] == found[1]
+  found = [
+    cost.flops_of(entry.model, entry.options, rows, 10 * 16_000)
+    for rows in (4, 8)
+  ]
+  assert found[1] == pytest.approx(2 * found[0], rel=0.01)
+
+
+def test_a_kernels_operations_are_counted(world):
+  """XLA counts none in a kernel, which bfloat16's program has."""
+  plan = definition.make_plan(config(world, 'cost'))
+  narrow = definition.make_plan(config(world, 'cost', precision='bfloat16'))
+  found, wanted = (
+    [one.flops for one in cost.costs(made.entries)] for made in (narrow, plan)
+  )
+  assert found == wanted
 
 
 def test_files_are_read_while_the_device_computes(world, monkeypatch):
