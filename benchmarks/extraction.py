@@ -21,7 +21,17 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import harness
-from benchmarks.sides import SIDES, Vectors, Work, items_of, operations, run
+from benchmarks.sides import (
+  SIDES,
+  Vectors,
+  Work,
+  gpu_peaks,
+  held,
+  items_of,
+  operations,
+  run,
+  where,
+)
 from jaxrep import memory
 from jaxrep.types import SAMPLE_RATE
 
@@ -33,6 +43,9 @@ _CLIPS = flags.DEFINE_integer('clips', 8, 'Recordings.')
 _SENTENCES = flags.DEFINE_integer('sentences', 48, 'Texts.')
 _BATCH = flags.DEFINE_integer('batch', 4, 'Recordings at a time; 4x texts.')
 _LAYERS = flags.DEFINE_integer('layers', 4, 'Layers of both encoders.')
+_GIVEN = flags.DEFINE_bool(
+  'given', False, "Let PyTorch's features lie ready on its device."
+)
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed calls of each side.')
 
 # Not compared: the reference's adaptor reads padded frames, ours does not.
@@ -58,7 +71,7 @@ def measure(folder: str, name: str, dtype: str) -> dict:
   speech = name.endswith(' speech')
   count = _CLIPS.value if speech else _SENTENCES.value
   size = _BATCH.value if speech else min(4 * _BATCH.value, count)
-  work = Work(name, folder, _LAYERS.value, dtype, count, size)
+  work = Work(name, folder, _LAYERS.value, dtype, count, size, _GIVEN.value)
   unit = SAMPLE_RATE if speech else 1
   case = {
     'model': work.model,
@@ -67,23 +80,27 @@ def measure(folder: str, name: str, dtype: str) -> dict:
     'width': references.CASES[name].width,
     'dtype': dtype,
     'shapes': 'equal',
+    'features': 'given' if work.given else 'made',
     'items': count,
     'batch': size,
     'seconds' if speech else 'tokens': sum(map(len, items_of(work))) / unit,
     'gflop': operations(work),
     'matmul_gflop_per_s': harness.matmul_rate(dtype),
   }
-  return harness.write(
-    'extraction',
-    case,
-    harness.compare(
-      {kind: side(work) for kind, side in SIDES.items()},
-      agreement(TOLERANCE[dtype]),
-      _ROUNDS.value,
-      warm_up=1,
-    ),
-    {kind: harness.peak_memory(run, kind, work) for kind in SIDES},
+  calls, weights = {}, {}
+  for kind, side in SIDES.items():
+    before = held()
+    calls[kind] = side(work)
+    weights[kind] = held() - before
+  found = harness.compare(
+    calls, agreement(TOLERANCE[dtype]), _ROUNDS.value, warm_up=1
   )
+  if where() == 'cpu':
+    peaks = {kind: harness.peak_memory(run, kind, work) for kind in SIDES}
+  else:
+    del weights['jaxrep']
+    peaks = gpu_peaks(calls, weights)
+  return harness.write('extraction', case, found, peaks)
 
 
 def agreement(tolerance: float) -> Callable[..., dict[str, float]]:

@@ -330,7 +330,7 @@ class Salmonn(salmonn_reference.Salmonn):
     read = self.qformer(query_embeds=query, encoder_hidden_states=cut)
     read = read.last_hidden_state.reshape(len(mels), windows, -1)
     tokens = self.joints['speech_llama_proj'](read)
-    start = torch.ones(len(mels), 1, dtype=torch.long)
+    start = torch.ones(len(mels), 1, dtype=torch.long, device=mels.device)
     table = self.llm.get_input_embeddings()
     embeds = torch.cat([table(start), tokens], dim=1)
     return self.llm.get_decoder()(inputs_embeds=embeds).last_hidden_state

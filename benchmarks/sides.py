@@ -8,13 +8,13 @@
 
 Each side is a function of `Work` that gets ready and returns a call: items in
 memory → stage → float32 [item, width]. Each imports its own libraries, so that
-these count in its memory alone.
+these count in its memory alone. PyTorch runs on a GPU where it finds one.
 """
 
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,11 @@ GRID = {'speech': 2 * SAMPLE_RATE, 'text': 16}
 
 
 class Work(NamedTuple):
-  """An encoder of `references.CASES`, saved in `folder`, and what it reads."""
+  """An encoder of `references.CASES`, saved in `folder`, and what it reads.
+
+  Where features are `given`, PyTorch has them on its device from before: it
+  makes none itself, and no call waits for them.
+  """
 
   name: str
   folder: str
@@ -35,6 +39,7 @@ class Work(NamedTuple):
   dtype: str
   count: int
   size: int
+  given: bool = False
 
   @property
   def model(self) -> str:
@@ -89,7 +94,9 @@ def jaxrep(work: Work) -> Callable[[], Vectors]:
     found = [step(state, *padded) for padded in padding(work, model.inputs)]
     found = jax.device_get(found)
     return {
-      name: in_order(batches, [part[width][:, i] for part in found])
+      name: in_order(
+        batches, np.concatenate([part[width][:, i] for part in found])
+      )
       for width, members in names.items()
       for i, name in enumerate(members)
     }
@@ -97,23 +104,24 @@ def jaxrep(work: Work) -> Callable[[], Vectors]:
   return call
 
 
-def engine(work: Work, turns: bool = True):
+def opened(work: Work):
+  """The model, without weights."""
+  from jaxrep.opened import open_model
+
+  language = 'eng' if work.name == 'sonar speech' else ''
+  return open_model(work.model, work.modality, work.folder, language=language)
+
+
+def engine(work: Work):
   """The model, its weights and the jitted step on this process' devices."""
   from jaxrep import mesh as meshes
-  from jaxrep import opened
   from jaxrep.extract import pooling
   from jaxrep.extract.step import pooled_step
 
-  language = 'eng' if work.name == 'sonar speech' else ''
-  model = opened.open_model(
-    work.model, work.modality, work.folder, language=language
-  )
-  mesh = meshes.local_mesh()
+  model, mesh = opened(work), meshes.local_mesh()
   state = model.weights(work.dtype, meshes.placement(mesh))
-  step = pooled_step(
-    *(model.program, pooling.parse('mean'), work.dtype, mesh), turns=turns
-  )
-  return model, state, step
+  rule = pooling.parse('mean')
+  return model, state, pooled_step(model.program, rule, work.dtype, mesh)
 
 
 def padding(work: Work, inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -122,19 +130,25 @@ def padding(work: Work, inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
   items = items_of(work)
   for batch in work.batches(by_length=True):
-    length = -(-work.padded_length(batch) // inputs.grid) * inputs.grid
     part = [items[i] for i in batch]
-    yield pad(part, len(batch), length, inputs.dtype)
+    yield pad(part, len(batch), length_of(work, inputs, batch), inputs.dtype)
+
+
+def length_of(work: Work, inputs, batch: list[int]) -> int:
+  return -(-work.padded_length(batch) // inputs.grid) * inputs.grid
 
 
 def operations(work: Work) -> float:
   """GFLOP of all items, as XLA counts them in the form for accelerators."""
-  model, state, step = engine(work, turns=False)
-  total = 0.0
-  for padded in padding(work, model.inputs):
-    lowered = step.trace(state, *padded).lower(lowering_platforms=('cuda',))
-    total += lowered.cost_analysis()['flops']
-  return total / 1e9
+  from jaxrep.extract.cost import flops_of
+  from jaxrep.extract.plan import Options
+
+  model = opened(work)
+  shapes = (
+    (len(batch), length_of(work, model.inputs, batch))
+    for batch in work.batches(by_length=True)
+  )
+  return sum(flops_of(model, Options(), *shape) for shape in shapes) / 1e9
 
 
 def best(work: Work) -> Callable[[], Vectors]:
@@ -148,20 +162,25 @@ def best(work: Work) -> Callable[[], Vectors]:
   os.environ['TORCHINDUCTOR_CACHE_DIR'] = f'{work.folder}/{work.dtype}'
   torch._dynamo.config.recompile_limit = 64  # a graph a shape
   torch._dynamo.config.fail_on_recompile_limit_hit = True
-  torch._inductor.config.compile_threads = 1  # leaves no processes behind
+  if where() == 'cpu':
+    torch._inductor.config.compile_threads = 1  # leaves no processes behind
+  pool = torch.compile(pooled, dynamic=False)
   for name, module in stages.items():
     if isinstance(module, tuple(type(x) for x in layers_of(stages))):
       module.forward = torch.compile(module.forward, dynamic=False)
-    module.register_forward_hook(pool_into(found[name], masks))
+    module.register_forward_hook(pool_into(found[name], masks, pool))
   batches = work.batches(by_length=True)
+  feed = prepared(work, prepare, batches, masks, bucketed=True)
 
   def call() -> Vectors:
     for rows in found.values():
       rows.clear()
-    for arguments in prepared(work, prepare, batches, masks, bucketed=True):
-      with torch.inference_mode():
+    with torch.inference_mode():
+      for arguments in feed():
         model(**arguments)
-    return {name: in_order(batches, rows) for name, rows in found.items()}
+      return {
+        name: in_order(batches, fetched(rows)) for name, rows in found.items()
+      }
 
   return call
 
@@ -180,12 +199,13 @@ def eager(work: Work) -> Callable[[], Vectors]:
     for name, module in case.stages(model).items():
       module.register_forward_hook(hold_in(held, name))
   batches = work.batches(by_length=False)
+  feed = prepared(work, prepare, batches, masks)
 
   def call() -> Vectors:
     found: dict[str, list] = {}
-    for arguments in prepared(work, prepare, batches, masks):
-      held.clear()
-      with torch.inference_mode():
+    with torch.inference_mode():
+      for arguments in feed():
+        held.clear()
         if case.lists_states:
           output = model(**arguments, output_hidden_states=True)
           states = enumerate(output.hidden_states)
@@ -193,8 +213,11 @@ def eager(work: Work) -> Callable[[], Vectors]:
         else:
           model(**arguments)
         for name, states in held.items():
-          found.setdefault(name, []).append(pooled(states, masks))
-    return {name: in_order(batches, rows) for name, rows in found.items()}
+          mask = masks.get(states.shape[1])
+          found.setdefault(name, []).append(pooled(states, mask))
+      return {
+        name: in_order(batches, fetched(rows)) for name, rows in found.items()
+      }
 
   return call
 
@@ -207,6 +230,45 @@ def run(kind: str, work: Work) -> None:
   SIDES[kind](work)()
 
 
+def where() -> str:
+  """The device that PyTorch runs on."""
+  import torch
+
+  return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def held() -> int:
+  """Bytes of PyTorch's tensors on the GPU."""
+  import torch
+
+  return torch.cuda.memory_allocated()
+
+
+def gpu_peaks(
+  calls: Mapping[str, Callable[[], Any]], weights: Mapping[str, int]
+) -> dict[str, float]:
+  """MB that each side takes of the GPU, with its weights and what it is given.
+
+  jaxrep's is the most since the process began, as XLA reports it, the search
+  for the best kernels included; PyTorch's that of a call when all is compiled.
+
+  Args:
+    weights: bytes that PyTorch's sides hold between calls.
+  """
+  import jax
+  import torch
+
+  stats = jax.local_devices()[0].memory_stats()
+  peaks = {'jaxrep': stats['peak_bytes_in_use'] / 1e6}
+  for kind, bytes_held in weights.items():
+    torch.cuda.reset_peak_memory_stats()
+    before = held()
+    calls[kind]()
+    more = torch.cuda.max_memory_allocated() - before
+    peaks[kind] = (bytes_held + more) / 1e6
+  return peaks
+
+
 def reference(work: Work):
   """The module with its weights, what prepares its inputs, and its case."""
   import torch
@@ -216,7 +278,7 @@ def reference(work: Work):
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   case = references.CASES[work.name]
   model = references.load(case, work.folder, work.layers, work.dtype)
-  return model, case.inputs(), case
+  return model.to(where()), case.inputs(), case
 
 
 def prepared(
@@ -225,31 +287,47 @@ def prepared(
   batches: list[list[int]],
   masks: dict,
   bucketed: bool = False,
-) -> Iterator[dict]:
-  """Each batch's arguments; its masks are in `masks` by then."""
-  import torch
+) -> Callable[[], Iterator[dict]]:
+  """Yields each batch's arguments; its masks are in `masks` by then."""
+  items = items_of(work)
 
-  dtype, items = getattr(torch, work.dtype), items_of(work)
-  for batch in batches:
+  def made(batch: list[int]) -> tuple[dict, dict]:
     length = work.padded_length(batch) if bucketed else None
     arguments, steps = prepare([items[i] for i in batch], length)
-    masks.clear()
-    masks.update(steps)
-    yield {
-      name: x.to(dtype) if x.is_floating_point() else x
-      for name, x in arguments.items()
-    }
+    return placed(arguments, work.dtype), placed(steps)
+
+  before = [made(batch) for batch in batches] if work.given else None
+
+  def feed() -> Iterator[dict]:
+    for arguments, steps in before or map(made, batches):
+      masks.clear()
+      masks.update(steps)
+      yield arguments
+
+  return feed
+
+
+def placed(tensors: dict, dtype: str | None = None) -> dict:
+  """On PyTorch's device; real numbers in this dtype."""
+  import torch
+
+  def put(x):
+    real = dtype and x.is_floating_point()
+    return x.to(where(), getattr(torch, dtype) if real else None)
+
+  return {name: put(x) for name, x in tensors.items()}
 
 
 def layers_of(stages: dict) -> list:
   return [module for name, module in stages.items() if 'layer_' in name]
 
 
-def pool_into(rows: list, masks: dict) -> Callable:
+def pool_into(rows: list, masks: dict, pool: Callable) -> Callable:
   """A forward hook that keeps the mean over each item's valid states."""
 
   def hook(module, inputs, output):
-    rows.append(pooled(first(output), masks))
+    states = first(output)
+    rows.append(pool(states, masks.get(states.shape[1])))
 
   return hook
 
@@ -265,16 +343,22 @@ def first(output):
   return output[0] if isinstance(output, tuple) else output
 
 
-def pooled(states, masks: dict) -> np.ndarray:
-  """`masks` are by the number of steps; of one or without a mask all count."""
-  mask = masks.get(states.shape[1])
+def pooled(states, mask):
+  """`mask` is of the steps that count; without one, or of one step, all do."""
   states = states.float()
   if mask is None or states.shape[1] == 1:
-    return states.mean(1).numpy()
+    return states.mean(1)
   total = (states * mask[..., None]).sum(1)
-  return (total / mask.sum(1)[:, None]).numpy()
+  return total / mask.sum(1)[:, None]
 
 
-def in_order(batches: list[list[int]], rows: list[np.ndarray]) -> np.ndarray:
+def fetched(rows: list) -> np.ndarray:
+  """The batches' rows under each other, in the host's memory."""
+  import torch
+
+  return torch.cat(rows).cpu().numpy()
+
+
+def in_order(batches: list[list[int]], rows: np.ndarray) -> np.ndarray:
   """The batches' rows, as the items come."""
-  return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
+  return rows[np.argsort(np.concatenate(batches))]

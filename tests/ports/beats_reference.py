@@ -102,7 +102,7 @@ class Encoder(nn.Module):
   def forward(self, x: torch.Tensor) -> torch.Tensor:
     positions = self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
     x = self.layer_norm(x + positions[:, : x.shape[1]])
-    steps = torch.arange(x.shape[1])
+    steps = torch.arange(x.shape[1], device=x.device)
     found = buckets(steps - steps[:, None], self.cfg)
     table = self.layers[0].self_attn.relative_attention_bias
     bias = table(found).permute(2, 0, 1)
@@ -186,5 +186,5 @@ def states(made: Beats, fbank: np.ndarray) -> dict[str, np.ndarray]:
     norm = layer.self_attn_layer_norm
     hooks[f'speech/layer_{i:02}/attn'] = (norm, 'output')
     hooks[f'speech/layer_{i:02}'] = (layer, 'output')
-  found = reference.hooked(hooks, made, torch.tensor(fbank)[None])
+  found = reference.hooked(hooks, made, torch.as_tensor(fbank)[None])
   return {'speech/embed/fbank': fbank, **found}
