@@ -5,6 +5,7 @@ multiply-adds that it fuses.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,9 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from ports.kernels import depthwise_tpu, narrow, trusted
+from ports.kernels import depthwise, narrow
 from ports.layers import InnerLinear, Linear, wide
 from ports.parallel import over_devices, rows
-
-_OWN = depthwise_tpu.depthwise, depthwise_tpu.fault_of
 
 
 class PointwiseConv(Linear):
@@ -36,8 +35,8 @@ class DepthwiseConv(nnx.Module):
   It sees the past alone (`causal`), or as much of the past as of the future.
   Written as one multiply-add per kernel position: XLA fuses them, where its
   grouped convolution is many times slower on a CPU. The compiler for NVIDIA's
-  GPUs would try for minutes to fuse them with the norm that follows. For TPUs
-  there is a kernel.
+  GPUs would try for minutes to fuse them with the norm that follows. For both
+  accelerators there is a kernel.
   """
 
   def __init__(self, dim: int, size: int, *, causal: bool, rngs: nnx.Rngs):
@@ -50,8 +49,9 @@ class DepthwiseConv(nnx.Module):
   ) -> Float[Array, 'batch time dim']:
     kernel = self.kernel[...].astype(wide(x.dtype))
     forms = {'default': self._shifted, 'cuda': self._apart}
-    if narrow() and depthwise_tpu.takes(x) and trusted('tpu', *_OWN):
-      forms['tpu'] = self._in_kernel
+    if narrow():
+      for platform, form in depthwise.forms(x).items():
+        forms[platform] = functools.partial(self._in_kernel, form)
     return jax.lax.platform_dependent(x, kernel, **forms).astype(x.dtype)
 
   def _shifted(
@@ -67,8 +67,8 @@ class DepthwiseConv(nnx.Module):
   def _apart(self, *operands: Array) -> Array:
     return jax.lax.optimization_barrier(self._shifted(*operands))
 
-  def _in_kernel(self, *operands: Array) -> Array:
-    form = functools.partial(depthwise_tpu.depthwise, past=self.past)
+  def _in_kernel(self, form: Callable[..., Array], *operands: Array) -> Array:
+    form = functools.partial(form, past=self.past)
     form = over_devices(form, (rows(), PartitionSpec()), rows())
     return form(*operands).astype(wide(operands[0].dtype))
 

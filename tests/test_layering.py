@@ -82,7 +82,7 @@ COMPOSITIONS = {
   'attention': {'kernels'},
   'convolutions': {'kernels'},
   'flash': {'kernels'},
-  'depthwise_tpu': {'kernels'},
+  'depthwise': {'kernels'},
   'seamless': {'nllb', 'conformer'},
   'sonar': {'nllb', 'conformer', 'pooler'},
   'pooler': {'nllb'},

@@ -9,38 +9,19 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu
 from jaxtyping import Array, Float
 
-from ports.kernels import said_of
-
 LANES, TILE = 128, 8
 ROWS = 64  # at a time
 LONGEST = 4096  # of a sequence, whose frames fill the memory that a kernel has
-TRUST = 1e-5  # of the largest result
 
 
 def takes(x: Float[Array, 'batch time dim']) -> bool:
   """Whether the kernel is for these sizes."""
   narrow = x.dtype in (jnp.bfloat16, jnp.float32)
   return narrow and x.shape[1] <= LONGEST and x.shape[2] % LANES == 0
-
-
-def fault_of(form) -> str | None:
-  """What is wrong with a form of `depthwise`, by the definition."""
-  rng = np.random.default_rng(0)
-  x = rng.standard_normal((2, 150, LANES)).astype(np.float32)
-  kernel = rng.standard_normal((31, LANES)).astype(np.float32)
-  try:
-    found = np.asarray(form(x, kernel, past=20))
-  except Exception as error:
-    return said_of(error)
-  padded = np.pad(x, ((0, 0), (20, 10), (0, 0)))
-  wanted = sum(kernel[i] * padded[:, i : i + 150] for i in range(31))
-  error = np.abs(found - wanted).max() / np.abs(wanted).max()
-  return None if error < TRUST else f'it is wrong by {error:.0%}'
 
 
 @functools.partial(jax.jit, static_argnames=('past', 'interpret'))

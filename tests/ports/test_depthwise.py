@@ -1,6 +1,6 @@
-"""The depthwise convolution's kernel, as Pallas' interpreter runs it.
+"""The depthwise convolution's kernels, as Pallas' interpreter runs them.
 
-That it compiles for a TPU is shown in tests/compiled.
+That they compile for their devices is shown in tests/compiled.
 """
 
 import functools
@@ -14,9 +14,10 @@ from flax import nnx
 from jaxrep import mesh as meshes
 from ports import kernels
 from ports.convolutions import DepthwiseConv
-from ports.kernels import depthwise_tpu
+from ports.kernels import depthwise, depthwise_gpu, depthwise_tpu
+from tests.ports import interpreted
 
-interpreted = functools.partial(depthwise_tpu.depthwise, interpret=True)
+each = pytest.mark.parametrize('platform', depthwise.KERNELS)
 
 
 def draw(*shape, seed=0):
@@ -30,25 +31,15 @@ def in_kernel(layer, x):
 
 
 @pytest.fixture
-def kernel(monkeypatch):
-  """What `platform_dependent` takes on a TPU, with the kernel."""
-  calls = []
-
-  def taken(*operands, default, **forms):
-    return forms.get('tpu', default)(*operands)
-
-  def called(*operands, **options):
-    calls.append(operands)
-    return interpreted(*operands, **options)
-
-  monkeypatch.setattr(jax.lax, 'platform_dependent', taken)
-  monkeypatch.setattr(depthwise_tpu, 'depthwise', called)
-  return calls
+def kernel(monkeypatch, platform):
+  """The operands of the convolution's kernels, as on the platform."""
+  return interpreted.taken(monkeypatch, platform)['depthwise']
 
 
+@each
 @pytest.mark.parametrize('causal', [True, False])
 @pytest.mark.parametrize('time', [5, 64, 150])
-def test_a_layer_is_the_same_with_it(request, time, causal):
+def test_a_layer_is_the_same_with_it(request, platform, time, causal):
   layer = DepthwiseConv(256, 31, causal=causal, rngs=nnx.Rngs(0))
   x = draw(2, time, 256)
   wanted = layer(x)
@@ -66,7 +57,8 @@ def test_a_layer_is_the_same_with_it(request, time, causal):
   assert (apart <= next_one).all() and (apart == 0).mean() > 0.99
 
 
-def test_each_device_has_its_own_rows(kernel):
+@each
+def test_each_device_has_its_own_rows(kernel, platform):
   layer = DepthwiseConv(128, 7, causal=True, rngs=nnx.Rngs(0))
   x, mesh = draw(8, 40, 128), meshes.local_mesh()
   wanted = layer(x)
@@ -84,31 +76,37 @@ def test_each_device_has_its_own_rows(kernel):
 def lowered(platform, time=150, dim=128):
   layer = DepthwiseConv(dim, 31, causal=True, rngs=nnx.Rngs(0))
   x = jax.ShapeDtypeStruct((1, time, dim), 'float32')
-  traced = jax.jit(functools.partial(in_kernel, layer)).trace(x)
-  return traced.lower(lowering_platforms=(platform,)).as_text()
+  with jax.sharding.use_abstract_mesh(interpreted.OF_A_GPU):
+    traced = jax.jit(functools.partial(in_kernel, layer)).trace(x)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_it_is_for_whole_tiles_on_a_tpu():
-  assert 'tpu_custom_call' in lowered('tpu')
+def test_each_is_for_what_it_takes():
   longer = depthwise_tpu.LONGEST + 1
+  for with_it in (lowered('tpu'), lowered('cuda', time=longer)):
+    assert 'custom_call' in with_it
   for other in (
     lowered('cpu'),
-    lowered('cuda'),
-    lowered('tpu', dim=96),
+    *(lowered(platform, dim=96) for platform in depthwise.KERNELS),
     lowered('tpu', time=longer),
   ):
     assert 'custom_call' not in other
+  many = jnp.zeros((depthwise_gpu.ROWS, 1, 128), 'bfloat16')
+  assert not depthwise_gpu.takes(many) and depthwise_tpu.takes(many)
 
 
-def test_a_kernel_that_is_wrong_is_found_out(monkeypatch):
-  assert depthwise_tpu.fault_of(interpreted) is None
+@each
+def test_a_kernel_that_is_wrong_is_found_out(monkeypatch, platform):
+  right = interpreted.DEPTHWISE[platform]
+  assert depthwise.fault_of(right) is None
 
   def shifted(x, kernel, past):
-    return interpreted(x, kernel, past=past + 1)
+    return right(x, kernel, past=past + 1)
 
-  assert 'wrong by' in depthwise_tpu.fault_of(shifted)
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  assert 'wrong by' in depthwise.fault_of(shifted)
+  backend = {'cuda': 'gpu', 'tpu': 'tpu'}[platform]
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
   kernels.trusted.cache_clear()
   with pytest.warns(UserWarning, match='depthwise is left out.* it fails'):
-    assert 'tpu_custom_call' not in lowered('tpu')
+    assert 'custom_call' not in lowered(platform)
   kernels.trusted.cache_clear()
