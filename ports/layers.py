@@ -5,6 +5,7 @@ sums, softmax and norms run in at least float32.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -85,16 +86,54 @@ def wide(dtype: jax.typing.DTypeLike) -> jnp.dtype:
 
 
 class Linear(nnx.Linear):
-  """torch.nn.Linear: accumulates and returns wide."""
+  """torch.nn.Linear: accumulates and returns wide.
+
+  The compiler for NVIDIA's GPUs writes a wide product whole before what follows
+  reads it. So there the product is rounded to the parameters' dtype, as PyTorch
+  does: half as much to move.
+  """
 
   def __call__(
     self, inputs: Float[Array, '*batch p']
   ) -> Float[Array, '*batch q']:
-    return _mapped(wide(self.kernel[...].dtype), *self._operands(inputs))
+    dtype = self.kernel[...].dtype
+    return _by_platform(
+      lambda *x: _mapped(dtype, *x).astype(wide(dtype)),
+      functools.partial(_mapped, wide(dtype)),
+      *self._operands(inputs),
+    )
 
   def _operands(self, inputs: Float[Array, '*batch p']) -> tuple[Array, ...]:
     bias = () if self.bias is None else (self.bias[...],)
     return inputs, self.kernel[...], *bias
+
+
+class InnerLinear(Linear):
+  """A Linear into the inner width of a branch, which the branch alone reads.
+
+  It returns the parameters' dtype: half as much to move for any accelerator,
+  where the compiler does not fuse what follows with the product.
+  """
+
+  def __call__(
+    self, inputs: Float[Array, '*batch p']
+  ) -> Float[Array, '*batch q']:
+    dtype = self.kernel[...].dtype
+    return _by_platform(
+      functools.partial(_mapped, dtype),
+      lambda *x: _mapped(wide(dtype), *x).astype(dtype),
+      *self._operands(inputs),
+    )
+
+
+def _by_platform(
+  rounded: Callable[..., Array], default: Callable[..., Array], *operands: Array
+) -> Array:
+  """`rounded` on NVIDIA's GPUs, if the kernel is narrow."""
+  dtype = operands[1].dtype
+  if dtype == wide(dtype):
+    return default(*operands)
+  return jax.lax.platform_dependent(*operands, cuda=rounded, default=default)
 
 
 def _mapped(
@@ -111,29 +150,6 @@ def _mapped(
     preferred_element_type=dtype,
   )
   return y if bias is None else y + bias.astype(dtype)
-
-
-class InnerLinear(Linear):
-  """A Linear into the inner width of a branch, which the branch alone reads.
-
-  It returns the parameters' dtype: half as much to move for an accelerator,
-  where the compiler does not fuse what follows with the product. That for
-  NVIDIA's GPUs writes a wide product whole before it rounds it, so there the
-  product itself is rounded, as PyTorch does.
-  """
-
-  def __call__(
-    self, inputs: Float[Array, '*batch p']
-  ) -> Float[Array, '*batch q']:
-    narrow = self.kernel[...].dtype
-    rounded = functools.partial(_mapped, narrow)
-    if narrow == wide(narrow):
-      return rounded(*self._operands(inputs))
-    return jax.lax.platform_dependent(
-      *self._operands(inputs),
-      cuda=rounded,
-      default=lambda *x: _mapped(wide(narrow), *x).astype(narrow),
-    )
 
 
 class LayerNorm(nnx.LayerNorm):

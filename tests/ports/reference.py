@@ -167,7 +167,7 @@ def hooked(hooks, model, *args, **kwargs) -> dict[str, np.ndarray]:
     def hook(_, args, kwargs, output):
       x = output if side == 'output' else (*args, *kwargs.values())[0]
       x = x[0] if isinstance(x, tuple) else x
-      found[tap] = x.detach()[0].numpy().copy()
+      found[tap] = x.detach()[0].float().numpy().copy()
 
     return hook
 

@@ -3,13 +3,15 @@
 import re
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from flax import nnx
 
 from ports import nllb, seamless
-from tests.ports import reference
+from tests.ports import interpreted, reference
 from tests.ports.batches import compare, pad, run, speech_rows
 
 
@@ -25,7 +27,7 @@ def tiny(request, tmp_path_factory):
 def speech_states(model):
   return lambda row: reference.states(
     model,
-    torch.tensor(row)[None],
+    torch.as_tensor(row)[None],
     attention_mask=torch.ones(1, len(row), dtype=torch.long),
   )
 
@@ -58,6 +60,34 @@ def test_speech_every_tap_against_each_utterance_alone(tiny, lengths):
   sizes = reference.sizes(folder, networks['speech'])
   specs = seamless.speech_taps(sizes, fine=True)
   compare(found, rows, speech_states(speech), specs)
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'tpu'])
+@pytest.mark.parametrize('version', ['v1', 'v2'])
+def test_bfloat16_is_nearer_to_float32_than_the_reference(
+  tmp_path, monkeypatch, version, platform
+):
+  """On an accelerator, with its kernels and what it rounds."""
+  sizes = {'hidden_size': 128, 'speech_encoder_layers': 6}
+  made = reference.config(version, **sizes)
+  text, speech = reference.encoders(made)
+  reference.save(tmp_path, made, text, speech)
+  (row,) = rows = speech_rows((120,))
+  exact = speech_states(speech)(row)
+  theirs = speech_states(speech.bfloat16())(torch.tensor(row).bfloat16())
+  calls = interpreted.taken(monkeypatch, platform)
+  module = reference.port(
+    tmp_path, reference.NETWORKS[version]['speech'], dtype=jnp.bfloat16
+  )
+  with jax.default_matmul_precision('bfloat16'):
+    taps = module(*pad(rows, np.nan, 10))
+  assert len(calls['depthwise']) == 6 and calls['flash_attention']
+  for tap in taps:
+    ours = np.asarray(tap.states)[0][np.asarray(tap.mask)[0]]
+    apart, other = (
+      np.linalg.norm(x - exact[tap.name]) for x in (ours, theirs[tap.name])
+    )
+    assert apart < other or tap.name.startswith('speech/embed/'), tap.name
 
 
 @pytest.mark.parametrize('left_chunks', [0, 1, -1])
