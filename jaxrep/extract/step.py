@@ -93,7 +93,23 @@ def _jitted(
   step = _on(mesh, step)
   if turns and one_cpu and widest <= _WIDEST:
     step = functools.partial(_in_turns, step, program.modality)
-  return jax.jit(step, in_shardings=(state, rows, rows), out_shardings=rows)
+  return jax.jit(
+    step,
+    in_shardings=(state, rows, rows),
+    out_shardings=rows,
+    compiler_options=options_of(mesh),
+  )
+
+
+def options_of(mesh: Mesh) -> dict[str, bool] | None:
+  """What XLA is told beyond its defaults.
+
+  For a GPU it would compile dozens of its own products for each of the
+  network's and try them all: that takes minutes, and cuBLAS' are faster.
+  """
+  if mesh.devices.flat[0].platform == 'gpu':
+    return {'xla_gpu_enable_triton_gemm': False}
+  return None
 
 
 def _on(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:

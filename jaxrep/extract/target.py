@@ -160,12 +160,7 @@ def compile_step(
   state = model.program.shapes(options.precision, meshes.placement(mesh))
   batch = jax.ShapeDtypeStruct((rows, length), model.inputs.dtype)
   lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
-  lowered = step.lower(state, batch, lengths)
-  if mesh.devices.flat[0].platform != 'gpu':
-    return lowered.compile()
-  # Which products Triton makes is tried on a device; without one it makes all,
-  # and not every shape.
-  return lowered.compile(compiler_options={'xla_gpu_enable_triton_gemm': False})
+  return step.lower(state, batch, lengths).compile()
 
 
 def measure(
