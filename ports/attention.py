@@ -31,22 +31,28 @@ class Bias(NamedTuple):
   """What positions add to the scores: `of(*operands)`, [… query key].
 
   Operands are [#batch, #head, …]. `of` gets them whole, or without these axes
-  those of one head.
+  those of one head. `near` is the same for kernels, if they can have it.
   """
 
   of: Callable[..., Float[Array, '*lead query key']]
   operands: tuple[Array, ...]
+  near: 'Relative | None' = None
 
 
 class Relative(NamedTuple):
   """Positions by their distance: q · table[left + key − query] / √d.
 
-  Beyond either end it is the first or the last row.
+  Beyond either end it is the first or the last row. For kernels, q and the
+  table may also have one number in the place of d: then it is not divided.
   """
 
-  q: Float[Array, 'batch head query d']
-  table: Float[Array, '1 #head distance d']
+  q: Float[Array, 'batch head query #d']
+  table: Float[Array, '1 #head distance #d']
   left: int
+
+  @property
+  def near(self) -> 'Relative':
+    return self
 
   @property
   def operands(self) -> tuple[Array, Array]:
@@ -84,6 +90,7 @@ def attention(
       other; where there is none, rows are dealt over all devices.
   """
   of, operands = (bias.of, bias.operands) if bias else (None, ())
+  near = bias.near if bias else None
   of_heads = functools.partial(_attended, of)
   # Rows may lie on several devices: a turn for each would gather them.
   if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not several_devices():
@@ -92,20 +99,27 @@ def attention(
     'cpu': functools.partial(_heads_in_front, of_heads),
     'default': functools.partial(_as_they_come, of),
   }
-  if narrow() and not isinstance(bias, Bias):
-    heads = q.shape[2]
-    if heads_over and several_devices():
-      heads //= jax.sharding.get_abstract_mesh().shape[heads_over]
-    kernels = flash.forms(q, k, allowed, heads, placed=bias is not None)
-    for platform, form in kernels.items():
-      kernel = functools.partial(_in_one_kernel, form, bias, heads_over)
-      forms[platform] = kernel
-  return jax.lax.platform_dependent(q, k, v, allowed, *operands, **forms)
+  if not narrow() or (bias and not near):
+    return jax.lax.platform_dependent(q, k, v, allowed, *operands, **forms)
+  heads = q.shape[2]
+  if heads_over and several_devices():
+    heads //= jax.sharding.get_abstract_mesh().shape[heads_over]
+  kernels = flash.forms(q, k, allowed, heads, placed=near is not None)
+  left = near.left if near else 0
+  both = operands, near.operands if near else ()
+  forms = {
+    platform: lambda *given, form=form: form(*given[:4], *given[4])
+    for platform, form in forms.items()
+  }
+  for platform, form in kernels.items():
+    kernel = functools.partial(_in_one_kernel, form, left, heads_over)
+    forms[platform] = lambda *given, form=kernel: form(*given[:4], *given[5])
+  return jax.lax.platform_dependent(q, k, v, allowed, *both, **forms)
 
 
 def _in_one_kernel(
   form: Callable[..., Array],
-  bias: Relative | None,
+  left: int,
   heads_over: str | None,
   q: Float[Array, 'batch query head d'],
   k: Float[Array, 'batch key head d'],
@@ -115,8 +129,8 @@ def _in_one_kernel(
 ) -> Float[Array, 'batch query head_d']:
   """On each device for its own rows and heads: XLA cannot divide a kernel."""
   near = ()
-  if bias:
-    form = functools.partial(form, left=bias.left)
+  if operands:
+    form = functools.partial(form, left=left)
     near = (operands[0].swapaxes(1, 2), operands[1][0])
   axes = jax.sharding.get_abstract_mesh().axis_names
   rows = tuple(axis for axis in axes if axis != heads_over)

@@ -25,7 +25,7 @@ A token is 160 ms of one of 8 bands; 8 tokens follow each other in time.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ports.attention import Bias, attention, split_heads
+from ports.attention import Bias, Relative, attention, split_heads
 from ports.configs import ConfigError, check_parts, read_config
 from ports.layers import (
   InnerLinear,
@@ -186,6 +186,24 @@ def _centred(
   )
 
 
+class Distances(NamedTuple):
+  """A bias of each head: by distance key − query, and for every pair."""
+
+  rows: Float[Array, 'head distance']
+  whole: Float[Array, 'head query key']
+
+  @classmethod
+  def of(cls, rows: Float[Array, 'head distance']) -> 'Distances':
+    """The bias of a pair is that of its distance: rows shifted by one each."""
+    heads, distances = rows.shape
+    time = (distances + 1) // 2
+    padded = jnp.pad(rows, ((0, 0), (0, 1)))[:, None]
+    padded = jnp.broadcast_to(padded, (heads, time, 2 * time))
+    shifted = padded.reshape(heads, -1)[:, : time * distances]
+    shifted = shifted.reshape(-1, time, distances)
+    return cls(rows, shifted[:, :, time - 1 :])
+
+
 class SelfAttention(nnx.Module):
   """Attention with a bias of relative positions that each query weighs."""
 
@@ -208,13 +226,15 @@ class SelfAttention(nnx.Module):
     self,
     x: Float[Array, 'batch time dim'],
     mask: Bool[Array, 'batch time'],
-    bias: Float[Array, 'head time time'],
+    bias: Distances,
   ) -> Float[Array, 'batch time dim']:
     q, k, v = (
       split_heads(proj(x), self.heads)
       for proj in (self.q_proj, self.k_proj, self.v_proj)
     )
-    weighed = Bias(jnp.multiply, (self._gate(q), bias[None]))
+    gate = self._gate(q)
+    near = Relative(gate, bias.rows[None, ..., None], x.shape[1] - 1)
+    weighed = Bias(jnp.multiply, (gate, bias.whole[None]), near)
     return self.out_proj(attention(q, k, v, mask[:, None], weighed))
 
   def _gate(
@@ -241,7 +261,7 @@ class Layer(nnx.Module):
     self,
     x: Float[Array, 'batch time dim'],
     mask: Bool[Array, 'batch time'],
-    bias: Float[Array, 'head time time'],
+    bias: Distances,
   ) -> tuple[Float[Array, 'batch time dim'], Float[Array, 'batch time dim']]:
     attended = self.self_attn_layer_norm(
       self.alpha * x + self.self_attn(x, mask, bias)
@@ -280,18 +300,9 @@ class Transformer(nnx.Module):
       parts += [(f'layer_{i:02}/attn', attended), (f'layer_{i:02}', x)]
     return parts
 
-  def bias(self, time: int) -> Float[Array, 'head query key']:
-    """The bias of each head for every pair of tokens.
-
-    It depends on their distance alone: rows of a table of distances, each one
-    shifted against the one above it.
-    """
+  def bias(self, time: int) -> Distances:
     table = self.layers[0].self_attn.relative_attention_bias.embedding[...]
-    rows = table[buckets(time, self.config)].astype(jnp.float32).T
-    rows = jnp.pad(rows, ((0, 0), (0, 1)))[:, None]
-    rows = jnp.broadcast_to(rows, (len(rows), time, 2 * time))
-    shifted = rows.reshape(len(rows), -1)[:, : time * (2 * time - 1)]
-    return shifted.reshape(-1, time, 2 * time - 1)[:, :, time - 1 :]
+    return Distances.of(table[buckets(time, self.config)].astype(jnp.float32).T)
 
 
 def buckets(time: int, config: Config) -> Int[np.ndarray, ' distance']:

@@ -54,19 +54,18 @@ PROGRAMS = tuple(
 )
 
 # Layers whose attention is one kernel, where they are not 24; SeamlessM4T's
-# adaptor has one. BEATs' positions are none that it takes, and the Q-Former's
-# windows are too short.
+# adaptor has one. The Q-Former's windows are too short.
 _ATTENDED = {
-  'beats speech': 0,
+  'beats speech': 12,
   'nllb-200-600m text': 12,
   'seamless-m4t-v1-large speech': 25,
   'seamless-m4t-v1-medium speech': 13,
   'seamless-m4t-v1-medium text': 12,
   'seamless-m4t-v2-large speech': 25,
   'whisper-large-v2 speech': 32,
-  'salmonn-7b speech': 32 + 32,
+  'salmonn-7b speech': 32 + 12 + 32,
   'salmonn-7b text': 32,
-  'salmonn-13b speech': 32 + 40,
+  'salmonn-13b speech': 32 + 12 + 40,
   'salmonn-13b text': 40,
 }
 

@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 Carry = tuple[Array, Array, Array]
 
-QUERIES, KEYS = 128, 64  # of a block, at most
+QUERIES, KEYS = 64, 64  # of a block, at most
 LEAST = 16  # of each side of a product that a tensor core takes
+LINE = 8  # numbers of bfloat16
 WIDTHS = (16, 32, 64, 128)  # of a head: blocks have powers of two
 # The logit of a key that is not allowed: a row of such alone is a mean, as the
 # difference of two is 0.
@@ -46,8 +47,8 @@ def flash_attention(
   k: Float[Array, 'batch key head d'],
   v: Float[Array, 'batch key head d'],
   allowed: Bool[Array, '#batch #query key'],
-  near: Float[Array, 'batch query head d'] | None = None,
-  table: Float[Array, '#head distance d'] | None = None,
+  near: Float[Array, 'batch query head #d'] | None = None,
+  table: Float[Array, '#head distance #d'] | None = None,
   *,
   left: int = 0,
   interpret: bool = False,
@@ -55,57 +56,69 @@ def flash_attention(
   """softmax((q kᵀ + near · table)/√d) v over the allowed keys.
 
   Key k adds the product of query q with row left + k − q of the table, or with
-  the first or last one beyond. Products are of bfloat16, sums of float32; the
-  result is of v's dtype. A query without any allowed key looks at all alike.
+  the first or last one beyond; where these are single numbers, it is not
+  divided. Products are of bfloat16, sums of float32; the result is of v's
+  dtype. A query without any allowed key looks at all alike.
 
   Args:
     interpret: runs the kernel on any backend, slowly.
   """
   # Logits to the base of 2, whose power is one instruction.
-  unit = q.shape[-1] ** -0.5 * math.log2(math.e)
-  operands = [q * unit, k, v]
-  if near is not None:
-    operands.append(_products((near * unit).astype(jnp.bfloat16), table))
-  narrow = [x.astype(jnp.bfloat16) for x in operands]
-  return _call(*narrow, allowed, left=left, interpret=interpret).astype(v.dtype)
+  power = math.log2(math.e)
+  unit = q.shape[-1] ** -0.5 * power
+  narrow = [x.astype(jnp.bfloat16) for x in (q * unit, k, v)]
+  placed = []
+  if near is not None and near.shape[-1] > 1:
+    placed = [_products((near * unit).astype(jnp.bfloat16), table)]
+  elif near is not None:
+    gate = near.transpose(2, 0, 1, 3)
+    placed = [gate.astype(jnp.float32) * power, table.astype(jnp.float32)]
+  found = _call(*narrow, allowed, *placed, left=left, interpret=interpret)
+  return found.astype(v.dtype)
 
 
-def _call(q, k, v, *others, left, interpret):
+def _call(q, k, v, allowed, *placed, left, interpret):
   """The kernel once for each block of queries of each head of each row."""
-  *products, allowed = others
   (batch, queries, heads, d), keys = q.shape, k.shape[1]
   rows, own = (length > 1 for length in allowed.shape[:2])
   mask = pl.BlockSpec(
     (None, queries if own else None, keys),
     lambda i, head, row: (row if rows else 0, 0, 0),
   )
-  placed = [
+  of_placed = [
     pl.BlockSpec(
       (None, None, queries, x.shape[-1]),
       lambda i, head, row: (head, row, 0, 0),
     )
-    for x in products
+    for x in placed[:1]
+  ] + [
+    pl.BlockSpec((None, *x.shape[1:]), lambda i, head, row: (head, 0, 0))
+    for x in placed[1:]
   ]
   size = min(QUERIES, _power(queries)), min(KEYS, _power(keys))
   return pl.pallas_call(
     functools.partial(_kernel, size=size, left=left),
     grid=(pl.cdiv(queries, size[0]), heads, batch),
-    in_specs=[*(_of_head(*x.shape[1::2]) for x in (q, k, v)), mask, *placed],
+    in_specs=[*(_of_head(*x.shape[1::2]) for x in (q, k, v)), mask, *of_placed],
     out_specs=_of_head(queries, d),
     out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
-    compiler_params=triton.CompilerParams(
-      num_warps=8 if d > 64 else 4, num_stages=2
-    ),
+    compiler_params=triton.CompilerParams(num_warps=4, num_stages=3),
     interpret=interpret,
     name='flash_attention',
-  )(q, k, v, allowed, *products)
+  )(q, k, v, allowed, *placed)
 
 
 def _products(
   near: Float[Array, 'batch query head d'],
   table: Float[Array, '#head distance d'],
-) -> Float[Array, 'head batch query distance']:
-  """Heads in front, as a product of many matrices is laid out."""
+) -> Float[Array, 'head batch query column']:
+  """Heads in front, as a product of many matrices is laid out.
+
+  The last distance is there as often as fills a line that cuBLAS' tensor cores
+  write.
+  """
+  more = -table.shape[1] % LINE
+  table = jnp.pad(table, ((0, 0), (0, more), (0, 0)), mode='edge')
   each = (near.shape[2], *table.shape[1:])
   table = jnp.broadcast_to(table, each).astype(near.dtype)
   return jnp.einsum('bqhd,hwd->hbqw', near, table)
@@ -125,7 +138,7 @@ def _power(length: int) -> int:
 
 def _kernel(q_ref, k_ref, v_ref, allowed_ref, *refs, size, left):
   """One block of queries of one head of one row; references are of all."""
-  *products_ref, out_ref = refs
+  *placed_refs, out_ref = refs
   (queries, d), keys = q_ref.shape, k_ref.shape[0]
   first = pl.program_id(0) * size[0]
   row = first + jnp.arange(size[0], dtype=jnp.int32)
@@ -161,8 +174,8 @@ def _kernel(q_ref, k_ref, v_ref, allowed_ref, *refs, size, left):
   )
   blocks = pl.cdiv(keys, size[1])
   stretches = [(0, blocks, lambda column, both: 0)]
-  if products_ref:
-    stretches = _placed(*products_ref, first, left, size, blocks)
+  if placed_refs:
+    stretches = _placed(placed_refs, first, left, size, blocks)
   for start, end, added in stretches:
     carry = jax.lax.fori_loop(start, end, functools.partial(turn, added), carry)
   mixed, total, _ = carry
@@ -170,34 +183,60 @@ def _kernel(q_ref, k_ref, v_ref, allowed_ref, *refs, size, left):
   triton.store(out_ref.at[mine, :], out, mask=there[:, None])
 
 
-def _placed(products_ref, first, left, size, blocks):
+def _placed(refs, first, left, size, blocks):
   """Blocks from and to → what positions add to the logits of such a block.
 
   Most of a long sequence lies beyond the distances that have a column, where a
   query's product is the same for every key: only between is one picked each.
   """
-  queries, columns = products_ref.shape
+  (queries, _), columns = refs[0].shape, _columns(*refs)
   row = first + jnp.arange(size[0], dtype=jnp.int32)
   there = row < queries
   before = jnp.maximum(first - left + 1, 0) // size[1]
   before = jnp.minimum(before, blocks)
   behind = pl.cdiv(first + size[0] - 2 - left + columns, size[1])
   behind = jnp.minimum(behind, blocks)
+  product = _products_at(*refs, row, there)
 
   def same(at):
-    product = triton.load(
-      products_ref.at[row, jnp.full_like(row, at)], mask=there, other=0
-    )
-    return lambda column, both: product[:, None].astype(jnp.float32)
+    found = product(jnp.full((size[0], 1), at), there[:, None])
+    return lambda column, both: found
 
   def picked(column, both):
     at = jnp.clip(left + column - row[:, None], 0, columns - 1)
-    of = jnp.broadcast_to(row[:, None], at.shape)
-    product = triton.load(products_ref.at[of, at], mask=both, other=0)
-    return product.astype(jnp.float32)
+    return product(at, both)
 
   return [
     (0, before, same(0)),
     (before, behind, picked),
     (behind, blocks, same(columns - 1)),
   ]
+
+
+def _columns(first_ref, table_ref=None) -> int:
+  """How many distances there are."""
+  return first_ref.shape[1] if table_ref is None else table_ref.shape[0]
+
+
+def _products_at(first_ref, *others):
+  """Gets rows and a mask; what reads each row's products at such columns.
+
+  They were made before, or are those of one number each, which is cheap.
+  """
+  *table_ref, row, there = others
+  if not table_ref:
+
+    def made(at, mask):
+      of = jnp.broadcast_to(row[:, None], at.shape)
+      found = triton.load(first_ref.at[of, at], mask=mask, other=0)
+      return found.astype(jnp.float32)
+
+    return made
+  nought = jnp.zeros_like(row)
+  gate = triton.load(first_ref.at[row, nought], mask=there, other=0)
+
+  def multiplied(at, mask):
+    of = table_ref[0].at[at, jnp.zeros_like(at)]
+    return gate[:, None] * triton.load(of, mask=mask, other=0)
+
+  return multiplied

@@ -51,8 +51,14 @@ def test_the_planned_batch_fits_one_gpu(tmp_path, name, modality):
   share = found.operations / chip.operations / found.seconds(chip, 'bfloat16')
   print(name, modality, found.rows, found.fitting(chip, 1), f'{share:.0%}')
   assert 0.2 < share < 1
-  kernels = [one for one in found.kernels if 'pallas' in one.name]
-  assert len(kernels) == released.attended(name, modality)
+  own = [one.scope for one in found.kernels if 'pallas' in one.name]
+  attended = [scope for scope in own if '/attend/' in scope]
+  assert len(attended) == released.attended(name, modality)
+  convolved = [
+    scope for scope in own if scope.endswith('depthwise/pallas_call')
+  ]
+  layers = getattr(model.sizes, 'speech_encoder_layers', 0)
+  assert len(convolved) == layers == len(own) - len(attended)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from jaxrep.audio import frontends
 from ports import beats, configs, loading
 from ports.checkpoints import open_checkpoint
 from ports.checkpoints.torchfile import open_torch
-from tests.ports import batches, beats_reference, reference
+from tests.ports import batches, beats_reference, interpreted, reference
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden/beats'
 STAGES = {
@@ -26,11 +26,11 @@ STAGES = {
 }
 
 
-def port(path):
+def port(path, dtype=jnp.float32):
   sizes = beats.read(open_torch(path)['cfg'])
   abstract = beats.SPEECH.abstract(sizes)
   layouts = beats.SPEECH.layouts
-  return loading.load(abstract, open_checkpoint(path), layouts), sizes
+  return loading.load(abstract, open_checkpoint(path), layouts, dtype), sizes
 
 
 def fbanks(lengths, seed=0):
@@ -52,6 +52,32 @@ def test_every_tap_against_each_utterance_alone(tmp_path, changes):
   batches.compare(
     found, rows, lambda row: beats_reference.states(model, row), specs
   )
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'tpu'])
+def test_bfloat16_is_nearer_to_float32_than_the_reference(
+  tmp_path, monkeypatch, platform
+):
+  """On an accelerator, with its kernel and what it rounds."""
+  sizes = {'encoder_embed_dim': 128, 'encoder_attention_heads': 2}
+  model = beats_reference.save(tmp_path / 'beats.pt', **sizes)
+  (row,) = rows = fbanks((320,))
+  exact = beats_reference.states(model, row)
+  theirs = beats_reference.states(
+    model.bfloat16(), torch.tensor(row).bfloat16()
+  )
+  calls = interpreted.taken(monkeypatch, platform)
+  module, config = port(tmp_path / 'beats.pt', jnp.bfloat16)
+  with jax.default_matmul_precision('bfloat16'):
+    taps = module(*batches.pad(rows, np.nan, 40))
+  assert len(calls['flash_attention']) == config.encoder_layers
+  for tap in taps:
+    ours = np.asarray(tap.states)[0][np.asarray(tap.mask)[0]]
+    apart, other = (
+      np.linalg.norm(x - exact[tap.name])
+      for x in (ours, torch.as_tensor(theirs[tap.name]).float().numpy())
+    )
+    assert apart < other or tap.name.startswith('speech/embed/'), tap.name
 
 
 def stored(owner):

@@ -4,7 +4,6 @@ That they compile for their devices is shown in tests/compiled.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +14,13 @@ from flax import nnx
 from jaxrep import mesh as meshes
 from ports import conformer, kernels
 from ports.attention import Bias, attention
-from ports.kernels import depthwise_tpu, flash, flash_tpu
+from ports.kernels import depthwise, flash, flash_tpu
+from tests.ports import interpreted
 
 BATCH, HEADS, D = 2, 2, 64
 # More than a block of queries, and blocks of keys on both sides of the near.
 TIME = 300
 ERROR = 0.01  # of the largest result: what bfloat16 costs
-INTERPRETED = {
-  platform: functools.partial(kernel.flash_attention, interpret=True)
-  for platform, kernel in flash.KERNELS.items()
-}
 each = pytest.mark.parametrize('platform', flash.KERNELS)
 
 
@@ -45,14 +41,15 @@ def masks(queries, keys):
 def definition(q, k, v, allowed, near=None, table=None, left=0):
   """In float64."""
   q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-  logits = np.einsum('bqhd,bkhd->bhqk', q, k)
+  logits = np.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(q.shape[-1])
   if near is not None:
     step = np.arange(q.shape[1])
     column = np.clip(step - step[:, None] + left, 0, table.shape[1] - 1)
     rows = np.asarray(table, np.float64)[:, column]
     rows = np.broadcast_to(rows, (q.shape[2], *rows.shape[1:]))
-    logits += np.einsum('bqhd,hqkd->bhqk', np.asarray(near, np.float64), rows)
-  logits = np.where(allowed[:, None], logits / np.sqrt(q.shape[-1]), -np.inf)
+    products = np.einsum('bqhd,hqkd->bhqk', np.asarray(near, np.float64), rows)
+    logits += products / np.sqrt(near.shape[-1])
+  logits = np.where(allowed[:, None], logits, -np.inf)
   weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
   weights /= weights.sum(axis=-1, keepdims=True)
   return np.einsum('bhqk,bkhd->bqhd', weights, v)
@@ -62,13 +59,14 @@ def error(found, wanted):
   return np.abs(found - wanted).max() / np.abs(wanted).max()
 
 
-# heads with a table, rows of it, the one of distance 0
+# heads with a table, rows of it, the one of distance 0, the width
 TABLES = {
   'none': None,
-  'clipped': (1, 30, 21),
-  'near alone': (1, 2, 0),
-  'far': (1, 400, 350),
-  'all distances': (HEADS, 2 * TIME - 1, TIME - 1),
+  'clipped': (1, 30, 21, D),
+  'near alone': (1, 2, 0, D),
+  'far': (1, 400, 350, D),
+  'all distances': (HEADS, 2 * TIME - 1, TIME - 1, D),
+  'gated': (HEADS, 2 * TIME - 1, TIME - 1, 1),
 }
 
 
@@ -83,9 +81,9 @@ def test_it_is_the_definition(platform, kind, mask):
   operands = [q, k, v, masks(TIME, TIME)[mask]]
   left = 0
   if TABLES[kind]:
-    heads, rows, left = TABLES[kind]
-    operands += [near, draw(heads, rows, D, seed=1)]
-  found = INTERPRETED[platform](*operands, left=left)
+    heads, rows, left, width = TABLES[kind]
+    operands += [near[..., :width], draw(heads, rows, width, seed=1)]
+  found = interpreted.FLASH[platform](*operands, left=left)
   assert found.dtype == v.dtype
   assert error(found, definition(*operands, left=left)) < ERROR
 
@@ -100,7 +98,7 @@ def test_queries_and_keys_of_any_number(platform, queries, keys, d):
   k, v = draw(2, 2, keys, heads, d, seed=1)
   allowed = masks(queries, keys)['causal']
   assert flash.KERNELS[platform].takes(q, k, allowed, heads, placed=False)
-  found = INTERPRETED[platform](q, k, v, allowed)
+  found = interpreted.FLASH[platform](q, k, v, allowed)
   assert error(found, definition(q, k, v, allowed)) < ERROR
 
 
@@ -108,15 +106,17 @@ def test_queries_and_keys_of_any_number(platform, queries, keys, d):
 def test_what_is_not_allowed_is_not_read(platform):
   q, k, v = draw(3, BATCH, TIME, HEADS, D)
   allowed = masks(TIME, TIME)['by row']
-  found = INTERPRETED[platform](q, k, v, allowed)
+  found = interpreted.FLASH[platform](q, k, v, allowed)
   k, v = (x.at[1, 17:].set(1e4) for x in (k, v))
-  np.testing.assert_array_equal(INTERPRETED[platform](q, k, v, allowed), found)
+  np.testing.assert_array_equal(
+    interpreted.FLASH[platform](q, k, v, allowed), found
+  )
 
 
 @each
 def test_a_query_without_keys_looks_at_all_alike(platform):
   q, k, v = draw(3, BATCH, TIME, HEADS, D)
-  found = INTERPRETED[platform](q, k, v, jnp.zeros((1, 1, TIME), bool))
+  found = interpreted.FLASH[platform](q, k, v, jnp.zeros((1, 1, TIME), bool))
   wanted = np.broadcast_to(v.mean(axis=1, keepdims=True), v.shape)
   assert error(found, wanted) < ERROR
 
@@ -158,24 +158,8 @@ def of_conformer(kind, mesh=None):
 
 @pytest.fixture
 def kernel(monkeypatch, platform):
-  """What `platform_dependent` takes on the platform, with its kernels."""
-  calls = []
-
-  def taken(*operands, default, **forms):
-    return forms.get(platform, default)(*operands)
-
-  def called(*operands, **options):
-    calls.append(operands)
-    return INTERPRETED[platform](*operands, **options)
-
-  monkeypatch.setattr(jax.lax, 'platform_dependent', taken)
-  monkeypatch.setattr(flash.KERNELS[platform], 'flash_attention', called)
-  monkeypatch.setattr(
-    depthwise_tpu,
-    'depthwise',
-    functools.partial(depthwise_tpu.depthwise, interpret=True),
-  )
-  return calls
+  """The operands of attention's kernels, as on the platform."""
+  return interpreted.taken(monkeypatch, platform)['flash_attention']
 
 
 @each
@@ -193,7 +177,7 @@ def test_attention_is_the_same_with_it(request, platform, kind):
 @each
 @pytest.mark.parametrize('batch_norm', [False, True])
 def test_a_network_is_as_near_to_float32_as_with_xla(
-  request, platform, batch_norm
+  kernel, monkeypatch, platform, batch_norm
 ):
   sizes = dataclasses.replace(
     SIZES, speech_encoder_layers=4, batch_norm=batch_norm
@@ -211,10 +195,12 @@ def test_a_network_is_as_near_to_float32_as_with_xla(
     return np.asarray(jax.jit(run)(narrow, x))[np.asarray(mask)]
 
   exact = states('float32', 'highest')
-  by_xla = states('bfloat16', 'bfloat16')
-  calls = request.getfixturevalue('kernel')
   by_kernel = states('bfloat16', 'bfloat16')
-  assert len(calls) == 4
+  assert len(kernel) == 4
+  for module in (flash, depthwise):
+    monkeypatch.setattr(module, 'forms', lambda *sizes, **options: {})
+  by_xla = states('bfloat16', 'bfloat16')
+  assert len(kernel) == 4
   apart = [np.linalg.norm(y - exact) for y in (by_xla, by_kernel)]
   assert 0 < apart[1] < 1.1 * apart[0] < 0.01 * np.linalg.norm(exact)
 
@@ -245,8 +231,9 @@ def lowered(platform, precision='bfloat16', bias=None, time=TIME, d=D):
     with jax.default_matmul_precision(precision):
       return attention(*operands, bias)
 
-  traced = jax.jit(run).trace(q, q, q, allowed)
-  return traced.lower(lowering_platforms=(platform,)).as_text()
+  with jax.sharding.use_abstract_mesh(interpreted.OF_A_GPU):
+    traced = jax.jit(run).trace(q, q, q, allowed)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @each
@@ -288,7 +275,7 @@ def test_an_old_tpu_cannot_turn_positions(kind, turns):
 
 @each
 def test_a_kernel_that_is_wrong_is_found_out(platform):
-  right = INTERPRETED[platform]
+  right = interpreted.FLASH[platform]
   assert flash.fault_of(right) is None
 
   def shifted(*operands, left):
