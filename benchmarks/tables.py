@@ -20,6 +20,7 @@ README = harness.RESULTS.parents[1] / 'README.md'
 PLOT = harness.RESULTS / 'extraction.png'
 BEGIN, END = '<!-- speed: python -m benchmarks.tables -->', '<!-- /speed -->'
 DTYPES = ('float32', 'bfloat16')
+LAYERS = 4  # where nothing else is said
 SIDES = ('jaxrep', 'best', 'eager')
 HEAD = (
   '',
@@ -55,7 +56,8 @@ def latest(rows: Iterable[Row]) -> list[Row]:
   found = {}
   for row in rows:
     case = row['case']
-    key = (case['model'], case['modality'], case['items'], case['dtype'])
+    names = ('model', 'modality', 'items', 'layers', 'dtype')
+    key = tuple(case[name] for name in names)
     found[place(row), *key] = row
   return [found[key] for key in sorted(found)]
 
@@ -67,7 +69,7 @@ def place(row: Row) -> str:
   where = f'{machine["cores"]} cores of {chip}'
   if machine['device'].endswith('cpu'):
     return where
-  return f'{machine["device"]}, {where}'
+  return f'{machine["device"]}, {where}'.replace(' x ', ' × ')
 
 
 def by_place(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -86,7 +88,12 @@ def overview(rows: list[Row]) -> str:
     )
     for row in rows
   }
-  columns = [(one, dtype) for one in by_place(rows) for dtype in DTYPES]
+  columns = [
+    (one, dtype)
+    for one, own in by_place(rows).items()
+    for dtype in DTYPES
+    if any(row['case']['dtype'] == dtype for row in own)
+  ]
   return markdown(
     ('', *(f'{one}, {dtype}' for one, dtype in columns)),
     [
@@ -127,7 +134,7 @@ def line(row: Row, rates: Mapping[str, float]) -> tuple[str, ...]:
     seconds = (row['first_call'][x] for x in ('jaxrep', 'best'))
     first = ', '.join(f'{x:.0f}' for x in seconds)
   return (
-    title(case),
+    title(case) + depth(case),
     case['dtype'],
     *(times(ratios[x][c]) for x in ('best', 'eager') for c in ('cpu', 'wall')),
     peaks,
@@ -139,6 +146,10 @@ def line(row: Row, rates: Mapping[str, float]) -> tuple[str, ...]:
 def title(case: Row) -> str:
   alone = ', one item' if case['items'] == 1 else ''
   return f'{case["model"]} {case["modality"]}{alone}'
+
+
+def depth(case: Row) -> str:
+  return '' if case['layers'] == LAYERS else f', {case["layers"]} layers'
 
 
 def clock(row: Row) -> str:
@@ -220,8 +231,9 @@ TEXT = """# Speed of extraction
 
 Made by `python -m benchmarks.tables` from the rows of `python -m
 benchmarks.extraction` in `results/extraction.jsonl`: encoders of full width and
-four layers, random weights, the same for all sides; waveforms or tokens in, the
-mean of every stage out, lengths as in FLEURS.
+four layers where no other number is named, random weights, the same for all
+sides; waveforms or tokens in, the mean of every stage out, lengths as in
+FLEURS.
 
 - A ratio is PyTorch's seconds over jaxrep's, median (least to most) of rounds
   in which the sides alternate, after their outputs were compared. CPU time
@@ -231,8 +243,12 @@ mean of every stage out, lengths as in FLEURS.
   stages pooled by hooks. «As people run it»: items as they come,
   `output_hidden_states`; for SONAR, BEATs and SALMONN, which transformers does
   not have, plain modules of the same arithmetic.
-- Peaks are of a process of its own, with its imports. jaxrep reads a float32
-  checkpoint and casts it; PyTorch reads one of its own dtype, once.
+- Peaks on a CPU are of a process of its own, with its imports. jaxrep reads a
+  float32 checkpoint and casts it; PyTorch reads one of its own dtype, once.
+- On a GPU, PyTorch's features lie on it from before, for nothing; jaxrep starts
+  from waveforms in the host's memory, makes its own and waits for the copy.
+  Peaks are what each takes of the GPU's memory: jaxrep's since its process
+  began, compilation included, PyTorch's of a call when all is compiled.
 - The share of the peak is that of the operations XLA counts, padding included.
 - The first call compiles, on both sides without a cache.
 

@@ -8,6 +8,7 @@ from benchmarks import capacity, tables
 def row(seconds, **changes):
   """As `benchmarks.extraction` writes them, with the fields that count."""
   case = {'model': 'm', 'modality': 'text', 'items': 8, 'dtype': 'float32'}
+  case['layers'] = 4
   spread = {'min': 1.0, 'median': 2.0, 'max': 3.0}
   return {
     'case': {**case, 'gflop': 50.0, 'matmul_gflop_per_s': 100.0, **changes},
@@ -61,18 +62,20 @@ def test_a_line_gives_ratios_memory_and_the_share_of_the_peak():
   )
   # Of older rows, what was measured otherwise is left out.
   assert tables.line(row(2.0), rates)[-3:] == ('—', '12%', '—')
+  assert tables.line(row(2.0, layers=24), rates)[0] == 'm text, 24 layers'
 
 
 def test_an_overview_has_a_line_a_case_and_columns_by_machine():
   other = row(1) | {'machine': {**row(1)['machine'], 'cpu': 'B'}}
+  other['case']['layers'] = 24
   rows = [row(1), row(1, items=1), row(1, dtype='bfloat16'), other]
   assert tables.overview(tables.latest(rows)).splitlines() == [
     '|  | 2 cores of A, float32 | 2 cores of A, bfloat16 '
-    '| 2 cores of B, float32 | 2 cores of B, bfloat16 |',
-    '| --- | --- | --- | --- | --- |',
-    '| m text | 2.0 / 2.0 | 2.0 / 2.0 | 2.0 / 2.0 | — |',
+    '| 2 cores of B, float32 |',
+    '| --- | --- | --- | --- |',
+    '| m text | 2.0 / 2.0 | 2.0 / 2.0 | 2.0 / 2.0 |',
     # Alone it is latency that counts.
-    '| m text, one item | 5.0 / 5.0 | — | — | — |',
+    '| m text, one item | 5.0 / 5.0 | — | — |',
   ]
 
 

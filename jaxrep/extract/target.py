@@ -220,7 +220,7 @@ def describe(found: Compiled, target: str) -> str:
   )
   if chip.platform == 'cuda':
     reckoned = (
-      f'{len(one.kernels)} kernels a GPU and batch, if each ran at the peaks'
+      f'{len(one.kernels)} kernels a GPU and batch, as fast as measured on one'
     )
   gib = {
     name: getattr(one, name) / _GIB
