@@ -3,8 +3,8 @@
     python -m benchmarks.capacity
 
 Writes benchmarks/CAPACITY.md: extraction by what the compilers for TPUs and for
-GPUs say (`tpu_steps`, `gpu_steps`), scoring by what was measured on two CPU
-cores (`similarity`).
+GPUs say (`tpu_steps`, `gpu_steps`) and what a GPU took (`timed_steps`), scoring
+by what was measured on two CPU cores (`similarity`).
 """
 
 import json
@@ -103,7 +103,7 @@ def page() -> str:
       (
         *('model', 'weights, GiB', 'rows that fit', 'kernels'),
         *('µs each, H100', 'of its peak', 'H200', 'of its peak'),
-        'attention',
+        *('timed there', 'attention'),
       ),
       gpu_lines(by_target['h100:1'], by_target['h200:1']),
     ),
@@ -185,11 +185,7 @@ def unit_costs(measure: str) -> tuple[float, float]:
   found = []
   for row in rows('similarity'):
     case = row['case']
-    if (case.get('measure'), case.get('n'), case.get('d')) != (
-      measure,
-      400,
-      1024,
-    ):
+    if [case.get(x) for x in ('measure', 'n', 'd')] != [measure, 400, 1024]:
       continue
     # With 99 % of the variance, as by default; floors and intervals apart.
     if case['name'] in ('cka', 'svcca-few', 'large') or (
@@ -242,7 +238,12 @@ def step_line(key: tuple[str, str], row: Mapping) -> tuple:
 
 
 def gpu_lines(h100: Mapping, h200: Mapping) -> list[tuple]:
-  """Rows that fit are those of the H100."""
+  """Rows that fit are those of the H100; timed was the H200."""
+  timed = {
+    (row['case']['model'], row['case']['modality']): row
+    for row in rows('timed_steps')
+    if row['machine']['device'] == '1 x NVIDIA H200'
+  }
   lines = []
   for key, row in sorted(h100.items()):
     times = (
@@ -257,6 +258,7 @@ def gpu_lines(h100: Mapping, h200: Mapping) -> list[tuple]:
       (
         *(' '.join(key), f'{row["weights_gib"]:.2f}'),
         *(f'{row["rows_that_fit"]:,}', row['kernels'], *times),
+        f'{1e6 * timed[key]["seconds_each"]:,.4g}' if key in timed else '—',
         f'{h200[key]["attention_share"]:.0%}',
       )
     )
@@ -353,19 +355,17 @@ is that of the operations in the time that it reckons with.
 {steps}
 
 What the compiler for GPUs makes of the same batches, 16 clips or 64 texts on
-one GPU: no measurement either. It tells neither time nor bytes; a kernel is
-taken to run at the peaks of the card, for what it reads and writes and for its
-product, and nothing to wait for its launch. Rows that fit are those of the
-H100, of which JAX takes three quarters of the memory. «Attention» is its share
-of the time on the H200, without its linear maps: one kernel, which is counted
-as twice its products, as long as its instructions are; it has not run on a GPU.
-BEATs' attention is XLA's, which writes and reads the scores.
+one GPU. It tells neither time nor bytes; a kernel is taken to run at what such
+kernels reached on an H200, of its bandwidth or of its products, and nothing to
+wait for its launch. «Timed there» is a batch of 64 clips (`timed_steps`). Rows
+that fit are those of the H100, of which JAX takes three quarters of the memory.
+«Attention» is its kernel's share of the time on the H200.
 
 {gpus}
 
 Whole runs of {some_hours:.0f} h of audio a modality where a model reads all
-languages; nothing has been timed on a TPU or a GPU. All recordings of the
-split, {all_hours:.0f} h, take {factor:.1f} times the audio's part.
+languages, by these costs; none was timed. All recordings of the split,
+{all_hours:.0f} h, take {factor:.1f} times the audio's part.
 
 {extraction}
 

@@ -253,7 +253,9 @@ FLEURS.
 - The first call compiles, on both sides without a cache.
 
 Where cells of peaks and first calls are empty, PyTorch's batches were padded to
-their longest alone, up to a tenth shorter than jaxrep's."""
+their longest alone, up to a tenth shorter than jaxrep's. On the H200 several
+cases were compiled at a time and timed one after another; BEATs was timed while
+its attention was XLA's, before it became a kernel there."""
 
 
 if __name__ == '__main__':
