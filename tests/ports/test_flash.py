@@ -284,7 +284,12 @@ def test_a_kernel_that_is_wrong_is_found_out(platform):
   def unmasked(q, k, v, allowed, *others, left):
     return right(q, k, v, allowed | True, *others, left=left)
 
-  for wrong in (shifted, unmasked):
+  def divided(q, k, v, allowed, near, table, left):
+    """Single numbers as well, which are not."""
+    near = near / (8 if near.shape[-1] == 1 else 1)
+    return right(q, k, v, allowed, near, table, left=left)
+
+  for wrong in (shifted, unmasked, divided):
     assert 'wrong by' in flash.fault_of(wrong)
   said = flash.fault_of(flash.KERNELS[platform].flash_attention)
   assert 'it fails (Only interpret' in said
