@@ -9,7 +9,7 @@ read bfloat16.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,9 @@ class Bias(NamedTuple):
 
 
 class Relative(NamedTuple):
-  """Positions by their distance: q · table[left + key − query] / √d.
+  """Positions by their distance: q · table[left + key − query] / √width.
 
-  Beyond either end it is the first or the last row. For kernels, q and the
-  table may also have one number in the place of d: then it is not divided.
+  Beyond either end it is the first or the last row. The width is d, or 1.
   """
 
   q: Float[Array, 'batch head query #d']
@@ -90,36 +89,38 @@ def attention(
       other; where there is none, rows are dealt over all devices.
   """
   of, operands = (bias.of, bias.operands) if bias else (None, ())
-  near = bias.near if bias else None
+  near = bias.near if bias and narrow() else None
   of_heads = functools.partial(_attended, of)
   # Rows may lie on several devices: a turn for each would gather them.
   if q.shape[1] * k.shape[1] >= WORTH_A_TURN and not several_devices():
     of_heads = functools.partial(_by_head, of_heads)
   forms = {
-    'cpu': functools.partial(_heads_in_front, of_heads),
-    'default': functools.partial(_as_they_come, of),
+    'cpu': functools.partial(_reading, 0, _heads_in_front, of_heads),
+    'default': functools.partial(_reading, 0, _as_they_come, of),
   }
-  if not narrow() or (bias and not near):
-    return jax.lax.platform_dependent(q, k, v, allowed, *operands, **forms)
-  heads = q.shape[2]
-  if heads_over and several_devices():
-    heads //= jax.sharding.get_abstract_mesh().shape[heads_over]
-  kernels = flash.forms(q, k, allowed, heads, placed=near is not None)
-  left = near.left if near else 0
-  both = operands, near.operands if near else ()
-  forms = {
-    platform: lambda *given, form=form: form(*given[:4], *given[4])
-    for platform, form in forms.items()
-  }
-  for platform, form in kernels.items():
-    kernel = functools.partial(_in_one_kernel, form, left, heads_over)
-    forms[platform] = lambda *given, form=kernel: form(*given[:4], *given[5])
-  return jax.lax.platform_dependent(q, k, v, allowed, *both, **forms)
+  if narrow() and (near or not bias):
+    heads = q.shape[2]
+    if heads_over and several_devices():
+      heads //= jax.sharding.get_abstract_mesh().shape[heads_over]
+    kernels = flash.forms(q, k, allowed, heads, placed=near is not None)
+    for platform, form in kernels.items():
+      if near:
+        form = functools.partial(form, left=near.left)
+      forms[platform] = functools.partial(
+        _reading, 1, _in_one_kernel, form, heads_over
+      )
+  positions = operands, near.operands if near else ()
+  return jax.lax.platform_dependent(q, k, v, allowed, *positions, **forms)
+
+
+def _reading(which: int, form: Callable[..., Array], *given: Any) -> Array:
+  """`form` of the first or the second of two sets of positions' operands."""
+  *own, first, second = given
+  return form(*own, *(first, second)[which])
 
 
 def _in_one_kernel(
   form: Callable[..., Array],
-  left: int,
   heads_over: str | None,
   q: Float[Array, 'batch query head d'],
   k: Float[Array, 'batch key head d'],
@@ -130,7 +131,6 @@ def _in_one_kernel(
   """On each device for its own rows and heads: XLA cannot divide a kernel."""
   near = ()
   if operands:
-    form = functools.partial(form, left=left)
     near = (operands[0].swapaxes(1, 2), operands[1][0])
   axes = jax.sharding.get_abstract_mesh().axis_names
   rows = tuple(axis for axis in axes if axis != heads_over)

@@ -32,11 +32,7 @@ def depthwise(
   past: int,
   interpret: bool = False,
 ) -> Float[Array, 'batch time dim']:
-  """Σᵢ kernel[i] · x[time + i − past], in float32, rounded to x's dtype.
-
-  Args:
-    interpret: runs the kernel on any backend, slowly.
-  """
+  """As `depthwise_gpu.depthwise`."""
   batch, time, dim = x.shape
   steps = pl.BlockSpec((None, time, LANES), lambda tile, row: (row, 0, tile))
   positions = len(kernel)

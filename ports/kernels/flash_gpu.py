@@ -53,26 +53,24 @@ def flash_attention(
   left: int = 0,
   interpret: bool = False,
 ) -> Float[Array, 'batch query head d']:
-  """softmax((q kᵀ + near · table)/√d) v over the allowed keys.
+  """softmax(q kᵀ/√d + near · table/√width) v over the allowed keys.
 
   Key k adds the product of query q with row left + k − q of the table, or with
-  the first or last one beyond; where these are single numbers, it is not
-  divided. Products are of bfloat16, sums of float32; the result is of v's
-  dtype. A query without any allowed key looks at all alike.
+  the first or last one beyond; their width is d or 1. Products are of bfloat16,
+  sums of float32; the result is of v's dtype. A query without any allowed key
+  looks at all alike.
 
   Args:
     interpret: runs the kernel on any backend, slowly.
   """
   # Logits to the base of 2, whose power is one instruction.
   power = math.log2(math.e)
-  unit = q.shape[-1] ** -0.5 * power
-  narrow = [x.astype(jnp.bfloat16) for x in (q * unit, k, v)]
-  placed = []
-  if near is not None and near.shape[-1] > 1:
-    placed = [_products((near * unit).astype(jnp.bfloat16), table)]
-  elif near is not None:
-    gate = near.transpose(2, 0, 1, 3)
-    placed = [gate.astype(jnp.float32) * power, table.astype(jnp.float32)]
+  q = q * (q.shape[-1] ** -0.5 * power)
+  narrow = [x.astype(jnp.bfloat16) for x in (q, k, v)]
+  placed = ()
+  if near is not None:
+    near = near * (near.shape[-1] ** -0.5 * power)
+    placed = _operands(near, table)
   found = _call(*narrow, allowed, *placed, left=left, interpret=interpret)
   return found.astype(v.dtype)
 
@@ -106,6 +104,14 @@ def _call(q, k, v, allowed, *placed, left, interpret):
     interpret=interpret,
     name='flash_attention',
   )(q, k, v, allowed, *placed)
+
+
+def _operands(near: Array, table: Array) -> tuple[Array, ...]:
+  """Products with all distances; of single numbers the kernel makes them."""
+  if near.shape[-1] > 1:
+    return (_products(near.astype(jnp.bfloat16), table),)
+  gate = near.transpose(2, 0, 1, 3)
+  return gate.astype(jnp.float32), table.astype(jnp.float32)
 
 
 def _products(
@@ -189,14 +195,13 @@ def _placed(refs, first, left, size, blocks):
   Most of a long sequence lies beyond the distances that have a column, where a
   query's product is the same for every key: only between is one picked each.
   """
-  (queries, _), columns = refs[0].shape, _columns(*refs)
   row = first + jnp.arange(size[0], dtype=jnp.int32)
-  there = row < queries
+  there = row < refs[0].shape[0]
+  columns, product = _by_column(refs, row, there)
   before = jnp.maximum(first - left + 1, 0) // size[1]
   before = jnp.minimum(before, blocks)
   behind = pl.cdiv(first + size[0] - 2 - left + columns, size[1])
   behind = jnp.minimum(behind, blocks)
-  product = _products_at(*refs, row, there)
 
   def same(at):
     found = product(jnp.full((size[0], 1), at), there[:, None])
@@ -213,30 +218,29 @@ def _placed(refs, first, left, size, blocks):
   ]
 
 
-def _columns(first_ref, table_ref=None) -> int:
-  """How many distances there are."""
-  return first_ref.shape[1] if table_ref is None else table_ref.shape[0]
+def _by_column(refs, row, there):
+  """How many distances there are, and what reads the rows' products with some.
 
-
-def _products_at(first_ref, *others):
-  """Gets rows and a mask; what reads each row's products at such columns.
-
-  They were made before, or are those of one number each, which is cheap.
+  References are of all products, or of what they are made of in place.
   """
-  *table_ref, row, there = others
-  if not table_ref:
+  if len(refs) == 1:
+    (products_ref,) = refs
 
-    def made(at, mask):
+    def read(at, mask):
       of = jnp.broadcast_to(row[:, None], at.shape)
-      found = triton.load(first_ref.at[of, at], mask=mask, other=0)
-      return found.astype(jnp.float32)
+      product = triton.load(products_ref.at[of, at], mask=mask, other=0)
+      return product.astype(jnp.float32)
 
-    return made
-  nought = jnp.zeros_like(row)
-  gate = triton.load(first_ref.at[row, nought], mask=there, other=0)
+    return products_ref.shape[1], read
+  gate_ref, table_ref = refs
+  gate = triton.load(
+    gate_ref.at[row[:, None], jnp.zeros_like(row)[:, None]],
+    mask=there[:, None],
+    other=0,
+  )
 
-  def multiplied(at, mask):
-    of = table_ref[0].at[at, jnp.zeros_like(at)]
-    return gate[:, None] * triton.load(of, mask=mask, other=0)
+  def made(at, mask):
+    of = table_ref.at[at, jnp.zeros_like(at)]
+    return gate * triton.load(of, mask=mask, other=0)
 
-  return multiplied
+  return table_ref.shape[0], made

@@ -65,28 +65,25 @@ def flash_attention(
 ) -> Float[Array, 'batch query head d']:
   """As `flash_gpu.flash_attention`."""
   # Logits to the base of 2, whose power is one instruction.
-  power = math.log2(math.e)
-  unit = q.shape[-1] ** -0.5 * power
+  power, d = math.log2(math.e), q.shape[-1]
   size = min(QUERIES, _up(q.shape[1], 16))
   added = jnp.where(allowed, 0, jnp.float32(HIDDEN))
-  operands = [q * unit, k, v]
+  operands = [q * (d**-0.5 * power), k, v]
   if near is not None:
-    near, table = _of_width(q.shape[-1], near * power, table)
+    near = near * (near.shape[-1] ** -0.5 * power)
+    near, table = (_of_width(d, x) for x in (near, table))
     operands += [
       near,
       _by_distance(table, left, size, *q.shape[1:3], k.shape[1]),
     ]
   flat = [x.astype(jnp.bfloat16).reshape(*x.shape[:2], -1) for x in operands]
-  found = _call(*flat, added, d=q.shape[-1], size=size, interpret=interpret)
+  found = _call(*flat, added, d=d, size=size, interpret=interpret)
   return found.reshape(q.shape).astype(v.dtype)
 
 
-def _of_width(d: int, near: Array, table: Array) -> tuple[Array, Array]:
-  """Divided by √d; or single numbers in lanes of their own, the others 0."""
-  if near.shape[-1] > 1:
-    return near * d**-0.5, table
-  wide = ((0, 0), (0, 0), (0, d - 1))
-  return jnp.pad(near, ((0, 0), *wide)), jnp.pad(table, wide)
+def _of_width(d: int, x: Array) -> Array:
+  """As wide as a head, whose other lanes are 0."""
+  return jnp.pad(x, (*((0, 0),) * (x.ndim - 1), (0, d - x.shape[-1])))
 
 
 def _up(length: int, to: int) -> int:
