@@ -12,25 +12,19 @@ for a TPU on two CPU cores, half a minute for a GPU.
 
 import collections
 import importlib.metadata
-import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from absl import app, flags
 
-from benchmarks import harness
+from benchmarks import harness, programs
 from jaxrep import mesh as meshes
 from jaxrep.extract import fit, hlo, target, topology
 from jaxrep.extract.plan import Options
 from jaxrep.opened import Model
-from jaxrep.types import SAMPLE_RATE
 
-_PROGRAMS = flags.DEFINE_list('programs', [], 'Which; empty for all.')
 _TARGET = flags.DEFINE_string('target', 'v5e:2x4', 'A slice, or GPUs.')
 _PRECISION = flags.DEFINE_list('precision', ['bfloat16'], 'One or several.')
-_SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
-_TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'A chip; 0 for 16, or 64 of text.')
 
 _RESULTS = {'tpu': 'tpu_steps', 'cuda': 'gpu_steps'}
@@ -40,29 +34,21 @@ _GIB = 2**30
 
 
 def main(_) -> None:
-  from tests import released
-
-  known = [' '.join(program) for program in released.PROGRAMS]
-  if unknown := set(_PROGRAMS.value) - set(known):
-    raise app.UsageError(f'{unknown}: programs are {", ".join(known)}.')
-  for program in _PROGRAMS.value or known:
-    name, modality = program.split()
-    with tempfile.TemporaryDirectory() as folder:
-      model = released.open_released(pathlib.Path(folder), name, modality)
-      for row in measure(model):
-        print(row, flush=True)
+  for model in programs.models():
+    for row in measure(model):
+      print(row, flush=True)
 
 
 def measure(model: Model) -> Iterator[dict[str, Any]]:
   hosts = topology.hosts_of(_TARGET.value)
   chip = topology.chip_of(_TARGET.value)
-  speech = model.modality == 'speech'
-  length = _SECONDS.value * SAMPLE_RATE if speech else _TOKENS.value
-  length = -(-length // model.inputs.grid) * model.inputs.grid
+  unit, length = programs.unit(model), programs.padded(model)
   for precision in _PRECISION.value:
     chosen = fit.choose(model, precision, len(hosts[0]), chip.memory)
     mesh = meshes.of_devices(hosts[0], chosen.shared)
-    rows = (_ROWS.value or (16 if speech else 64)) * mesh.size
+    rows = (
+      _ROWS.value or (16 if model.modality == 'speech' else 64)
+    ) * mesh.size
     step = target.compile_step(
       model, Options(precision=precision), mesh, rows, length
     )
@@ -77,11 +63,9 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
         'chips': mesh.size,
         'shared': chosen.shared,
         'rows': rows,
-        'seconds' if speech else 'tokens': _SECONDS.value
-        if speech
-        else _TOKENS.value,
+        **unit,
       },
-      figures(found, step, chip, precision, mesh.size),
+      figures(found, step, chip, precision, mesh.size, *unit.values()),
     )
 
 
@@ -91,10 +75,9 @@ def figures(
   chip: topology.Chip,
   precision: str,
   chips: int,
+  each: int,
 ) -> dict[str, Any]:
-  """Of a chip in GiB, and of a second of audio or a token."""
-  # TOKENS or SECONDS that one chip reads in a batch.
-  each = _TOKENS.value if found.length < SAMPLE_RATE else _SECONDS.value
+  """Of a chip in GiB, and of a second of audio or a token: `each` item's."""
   read = found.rows * each / chips
   seconds = found.seconds(chip, precision)
   kinds = hlo.collectives(step.as_text())

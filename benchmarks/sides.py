@@ -231,10 +231,22 @@ def run(kind: str, work: Work) -> None:
 
 
 def where() -> str:
-  """The device that PyTorch runs on."""
+  """The device that PyTorch runs on, of the kind that JAX has.
+
+  Raises:
+    RuntimeError: Only PyTorch has a GPU.
+  """
   import torch
 
-  return 'cuda' if torch.cuda.is_available() else 'cpu'
+  if not torch.cuda.is_available():
+    return 'cpu'
+  import jax
+
+  if jax.default_backend() != 'gpu':
+    raise RuntimeError(
+      "PyTorch has a GPU and JAX has none: they can't compare."
+    )
+  return 'cuda'
 
 
 def held() -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import harness
-from benchmarks.sides import Work, engine, first, reference
+from benchmarks.sides import Work, engine, first, placed, reference
 from jaxrep import memory
 from jaxrep.types import SAMPLE_RATE
 
@@ -70,13 +70,13 @@ def measure(work: Work) -> dict:
 
   def eager():
     with torch.inference_mode():
-      return first(layer(*arguments, **named))
+      return done(first(layer(*arguments, **named)))
 
   compiled = torch.compile(layer.forward, dynamic=False)
 
   def best():
     with torch.inference_mode():
-      return first(compiled(*arguments, **named))
+      return done(first(compiled(*arguments, **named)))
 
   return harness.write(
     'single_layers',
@@ -88,6 +88,15 @@ def measure(work: Work) -> dict:
     ),
     {},
   )
+
+
+def done(states):
+  """The same, when the device has made them."""
+  import torch
+
+  if states.is_cuda:
+    torch.cuda.synchronize()
+  return states
 
 
 def captured(work: Work):
@@ -102,14 +111,9 @@ def captured(work: Work):
     lambda module, arguments, named: seen.append((arguments, named)),
     with_kwargs=True,
   )
-  dtype = getattr(torch, work.dtype)
   given, _ = prepare(items(work), None)
   with torch.inference_mode():
-    model(
-      **{
-        n: x.to(dtype) if x.is_floating_point() else x for n, x in given.items()
-      }
-    )
+    model(**placed(given, work.dtype))
   hook.remove()
   return layer, *seen[0]
 
@@ -132,7 +136,7 @@ def ours(work: Work, x) -> Callable:
 
   model, state, _ = engine(work)
   graphdef = nnx.graphdef(model.program.abstract)
-  states = jnp.asarray(x.float().numpy(), work.dtype)
+  states = jnp.asarray(x.float().cpu().numpy(), work.dtype)
   mask = jnp.ones(states.shape[:2], bool)
 
   @jax.jit
@@ -148,7 +152,7 @@ def agreement(tolerance: float) -> Callable[..., dict[str, float]]:
     ours = np.asarray(ours, np.float32)
     found = {}
     for name, theirs in {'best': best, 'eager': eager}.items():
-      theirs = theirs.float().numpy()
+      theirs = theirs.float().cpu().numpy()
       found[name] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
       if found[name] > tolerance:
         raise AssertionError(f'{name} differs by {found[name]:.1e}.')

@@ -7,14 +7,12 @@ batch of clips of `--seconds` or texts of `--tokens` that lies on the device,
 from waveforms or tokens to pooled taps. Where the step has kernels of
 `ports.kernels`, XLA's own program of it is timed beside it, in alternation. One
 row each: seconds of a batch, of a second of audio or a token, the share of a
-matrix product's rate, and what the compiler had reckoned with. With `--trace`
-also where the time goes, from a trace of `--results`/trace.
+matrix product's rate, memory. `--trace` leaves a trace of one call as well, in
+the folder 'trace' beside the rows.
 """
 
 import contextlib
 import functools
-import pathlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,19 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from benchmarks import harness
+from benchmarks import harness, programs
 from jaxrep import mesh as meshes
 from jaxrep.extract import cost, pooling
 from jaxrep.extract.plan import Options
 from jaxrep.extract.step import pooled_step
 from jaxrep.opened import Model
-from jaxrep.types import SAMPLE_RATE
 from ports import attention, convolutions
 
-_PROGRAMS = flags.DEFINE_list('programs', [], 'Which; empty for all.')
 _PRECISION = flags.DEFINE_string('precision', 'bfloat16', 'Of all.')
-_SECONDS = flags.DEFINE_integer('seconds', 12, 'Of each recording.')
-_TOKENS = flags.DEFINE_integer('tokens', 64, 'Of each text.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'A device; 0 for 64, or 512 of text.')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Timed calls of each form.')
 _CALLS = flags.DEFINE_integer('calls', 5, 'Batches in each.')
@@ -44,26 +38,18 @@ _TRACE = flags.DEFINE_bool('trace', False, 'Trace one round.')
 
 
 def main(_) -> None:
-  from tests import released
-
   rate = harness.matmul_rate(_PRECISION.value)
-  known = [' '.join(program) for program in released.PROGRAMS]
-  if unknown := set(_PROGRAMS.value) - set(known):
-    raise app.UsageError(f'{unknown}: programs are {", ".join(known)}.')
-  for program in _PROGRAMS.value or known:
-    name, modality = program.split()
-    with tempfile.TemporaryDirectory() as folder:
-      model = released.open_released(pathlib.Path(folder), name, modality)
-      print(measure(model, rate), flush=True)
+  for model in programs.models():
+    print(measure(model, rate), flush=True)
 
 
 def measure(model: Model, rate: float) -> dict[str, Any]:
-  speech = model.modality == 'speech'
-  each = _SECONDS.value if speech else _TOKENS.value
-  length = each * SAMPLE_RATE if speech else each
-  length = -(-length // model.inputs.grid) * model.inputs.grid
+  unit, length = programs.unit(model), programs.padded(model)
+  (each,) = unit.values()
   mesh = meshes.local_mesh()
-  rows = (_ROWS.value or (64 if speech else 512)) * mesh.size
+  rows = (
+    _ROWS.value or (64 if model.modality == 'speech' else 512)
+  ) * mesh.size
   options = Options(precision=_PRECISION.value)
   gflop = cost.flops_of(model, options, rows, length) / 1e9
   forms, compiling = compiled(model, options, mesh, rows, length)
@@ -82,7 +68,7 @@ def measure(model: Model, rate: float) -> dict[str, Any]:
       'modality': model.modality,
       'dtype': options.precision,
       'rows': rows,
-      'seconds' if speech else 'tokens': each,
+      **unit,
       'gflop': gflop,
       'matmul_gflop_per_s': rate,
     },
