@@ -15,6 +15,7 @@ from jaxrep.extract.plan import EntryPlan, Options
 from jaxrep.extract.step import pooled_step
 from jaxrep.opened import Model
 from jaxrep.precision import PRECISIONS
+from jaxrep.types import InputError
 
 _SIZE = {'float32': 4, 'float16': 2, 'bfloat16': 2}
 
@@ -94,8 +95,18 @@ def flops_of(model: Model, options: Options, rows: int, length: int) -> float:
 
   In that for an accelerator, whose loops it counts whole; in float32's, as of a
   kernel it counts nothing; and on the CPU, as a GPU's client counts nothing.
+
+  Raises:
+    InputError: JAX was told to do without the CPU.
   """
-  mesh = meshes.of_devices(jax.devices('cpu')[:1])
+  try:
+    cpu, *_ = jax.local_devices(backend='cpu')
+  except RuntimeError as error:
+    raise InputError(
+      f'A plan counts its operations on the CPU, which JAX does not have here '
+      f'({error}); leave JAX_PLATFORMS out, or end it in ",cpu".'
+    ) from error
+  mesh = meshes.of_devices([cpu])
   rule = pooling.parse(options.pooling)
   step = pooled_step(
     *(model.program, rule, 'float32', mesh, options.specials), turns=False
