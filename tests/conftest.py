@@ -29,6 +29,16 @@ jax.config.update('jax_default_matmul_precision', 'highest')
 MANY_MAPS = 20_000
 
 
+def pytest_configure(config):
+  """Programs of short tests are compiled without LLVM's optimisation.
+
+  Compiling takes most of their time. With `XLA_FLAGS=` in the environment they
+  are compiled as a user's are.
+  """
+  if 'not slow' in config.option.markexpr:
+    os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+
+
 def pytest_runtest_teardown(item, nextitem):
   """Forgets compiled programs between files, once there are many."""
   if nextitem is None or nextitem.path == item.path:
