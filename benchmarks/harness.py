@@ -19,10 +19,10 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
 FOLDER = flags.DEFINE_string(
@@ -67,6 +67,13 @@ class Comparison:
   first_call: Mapping[str, float]
   timings: Mapping[str, Timing]
   ratios: Mapping[str, Timing]
+
+
+def chosen(asked: Sequence[str], known: Collection[str]) -> Collection[str]:
+  """Those asked for, or all; raises UsageError where one is not known."""
+  if unknown := ', '.join(sorted({*asked} - {*known})):
+    raise app.UsageError(f'{unknown}: known are {", ".join(known)}.')
+  return asked or known
 
 
 def compare(

@@ -4,8 +4,9 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-from absl import app, flags
+from absl import flags
 
+from benchmarks import harness
 from jaxrep.opened import Model
 from jaxrep.types import SAMPLE_RATE
 
@@ -19,9 +20,7 @@ def models() -> Iterator[Model]:
   from tests import released
 
   known = [' '.join(program) for program in released.PROGRAMS]
-  if unknown := set(_PROGRAMS.value) - set(known):
-    raise app.UsageError(f'{unknown}: programs are {", ".join(known)}.')
-  for program in _PROGRAMS.value or known:
+  for program in harness.chosen(_PROGRAMS.value, known):
     name, modality = program.split()
     with tempfile.TemporaryDirectory() as folder:
       yield released.open_released(pathlib.Path(folder), name, modality)

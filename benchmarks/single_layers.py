@@ -54,7 +54,7 @@ CALLS: dict[str, Callable] = {
 def main(_) -> None:
   from benchmarks import references
 
-  for name in _CASES.value or CALLS:
+  for name in harness.chosen(_CASES.value, CALLS):
     with tempfile.TemporaryDirectory() as folder:
       references.save(references.CASES[name], folder, 1, _DTYPES.value)
       for dtype in _DTYPES.value:

@@ -31,7 +31,7 @@ _PRECISIONS = flags.DEFINE_list('precisions', ['float32', 'bfloat16'], 'Which.')
 def main(_) -> None:
   from benchmarks import references
 
-  for name in _CASES.value:
+  for name in harness.chosen(_CASES.value, references.CASES):
     with tempfile.TemporaryDirectory() as folder:
       references.save(references.CASES[name], folder, _LAYERS.value)
       for precision in _PRECISIONS.value:

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from absl import app
 
 from tests.similarity import oracle
 
@@ -29,6 +30,13 @@ def spin(seconds):
 
 def hold(megabytes):
   return b'x' * (megabytes * 10**6)
+
+
+def test_a_case_that_is_not_known_is_refused_by_name(harness):
+  assert harness.chosen([], ['a', 'b']) == ['a', 'b']
+  assert harness.chosen(['b'], ['a', 'b']) == ['b']
+  with pytest.raises(app.UsageError, match='c: known are a, b'):
+    harness.chosen(['b', 'c'], ['a', 'b'])
 
 
 def test_candidates_alternate_and_ratios_are_over_the_first(harness):
