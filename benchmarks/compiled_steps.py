@@ -42,13 +42,13 @@ def main(_) -> None:
 def measure(model: Model) -> Iterator[dict[str, Any]]:
   hosts = topology.hosts_of(_TARGET.value)
   chip = topology.chip_of(_TARGET.value)
-  unit, length = programs.unit(model), programs.padded(model)
+  unit, each = programs.length_of(model)
+  length = programs.padded(model)
+  a_chip = _ROWS.value or (16 if model.modality == 'speech' else 64)
   for precision in _PRECISION.value:
     chosen = fit.choose(model, precision, len(hosts[0]), chip.memory)
     mesh = meshes.of_devices(hosts[0], chosen.shared)
-    rows = (
-      _ROWS.value or (16 if model.modality == 'speech' else 64)
-    ) * mesh.size
+    rows = a_chip * mesh.size
     step = target.compile_step(
       model, Options(precision=precision), mesh, rows, length
     )
@@ -63,9 +63,9 @@ def measure(model: Model) -> Iterator[dict[str, Any]]:
         'chips': mesh.size,
         'shared': chosen.shared,
         'rows': rows,
-        **unit,
+        unit: each,
       },
-      figures(found, step, chip, precision, mesh.size, *unit.values()),
+      figures(found, step, chip, precision, mesh.size, each),
     )
 
 

@@ -26,15 +26,15 @@ def models() -> Iterator[Model]:
       yield released.open_released(pathlib.Path(folder), name, modality)
 
 
-def unit(model: Model) -> dict[str, int]:
-  """How long each item is, in 'seconds' or 'tokens'."""
+def length_of(model: Model) -> tuple[str, int]:
+  """In what each item is measured, 'seconds' or 'tokens', and how many."""
   if model.modality == 'speech':
-    return {'seconds': _SECONDS.value}
-  return {'tokens': _TOKENS.value}
+    return 'seconds', _SECONDS.value
+  return 'tokens', _TOKENS.value
 
 
 def padded(model: Model) -> int:
   """Samples or tokens of each, on the model's grid."""
-  (length,) = unit(model).values()
+  _, length = length_of(model)
   length *= SAMPLE_RATE if model.modality == 'speech' else 1
   return -(-length // model.inputs.grid) * model.inputs.grid

@@ -44,12 +44,11 @@ def main(_) -> None:
 
 
 def measure(model: Model, rate: float) -> dict[str, Any]:
-  unit, length = programs.unit(model), programs.padded(model)
-  (each,) = unit.values()
+  unit, each = programs.length_of(model)
+  length = programs.padded(model)
   mesh = meshes.local_mesh()
-  rows = (
-    _ROWS.value or (64 if model.modality == 'speech' else 512)
-  ) * mesh.size
+  a_device = _ROWS.value or (64 if model.modality == 'speech' else 512)
+  rows = a_device * mesh.size
   options = Options(precision=_PRECISION.value)
   gflop = cost.flops_of(model, options, rows, length) / 1e9
   forms, compiling = compiled(model, options, mesh, rows, length)
@@ -68,7 +67,7 @@ def measure(model: Model, rate: float) -> dict[str, Any]:
       'modality': model.modality,
       'dtype': options.precision,
       'rows': rows,
-      **unit,
+      unit: each,
       'gflop': gflop,
       'matmul_gflop_per_s': rate,
     },
